@@ -1,0 +1,80 @@
+"""The errors a user can meet.
+
+Every message answers four questions in one order: what was being done (and on which file, image, method or
+metric), what was found, what was expected, and what to try next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+MAX_LISTED = 20
+
+
+class TgfbenchError(Exception):
+    """Base of all expected errors; the command line prints it without a traceback.
+
+    Args:
+        doing: what was being done, naming the file, image, method or metric.
+        found: what was found.
+        expected: what was expected instead.
+        hint: what to try next.
+    """
+
+    exit_code = 2
+
+    def __init__(self, doing: str, *, found: str = "", expected: str = "", hint: str = "") -> None:
+        self.doing, self.found, self.expected, self.hint = doing, found, expected, hint
+        parts = [doing]
+        parts += [f"  {label}: {text}" for label, text in (("found", found), ("expected", expected)) if text]
+        if hint:
+            parts.append(f"  try: {hint}")
+        super().__init__("\n".join(parts))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the four parts when the error crosses a process border."""
+        fields = {"found": self.found, "expected": self.expected, "hint": self.hint}
+        return _rebuild, (type(self), self.doing, fields)
+
+    @property
+    def one_line(self) -> str:
+        """The message on one line, for logs and tables of failed items."""
+        return "; ".join(part.strip() for part in str(self).splitlines())
+
+
+def _rebuild(kind: type[TgfbenchError], doing: str, fields: dict[str, str]) -> TgfbenchError:
+    return kind(doing, **fields)
+
+
+class UsageError(TgfbenchError):
+    """A wrong name, option or path on the command line or in a call."""
+
+
+class DataError(TgfbenchError):
+    """A file of a dataset, or a folder of images, is missing, unreadable or of the wrong shape."""
+
+
+class WeightsError(TgfbenchError):
+    """A checkpoint is absent, damaged or belongs to another network."""
+
+
+class PluginError(TgfbenchError):
+    """A registered method, metric, dataset or task cannot be imported or is registered twice."""
+
+
+class MethodError(TgfbenchError):
+    """A fusion method broke its contract on one image: raised, wrong shape or non-finite values."""
+
+
+class MetricError(TgfbenchError):
+    """A metric refuses its inputs: wrong shape or dtype, too small, non-finite."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a hint with the close and the available names for a name that is not known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    listed = ", ".join(names[:MAX_LISTED]) + (f", … ({len(names)} in all)" if len(names) > MAX_LISTED else "")
+    did_you_mean = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{did_you_mean}available: {listed or 'none'}"

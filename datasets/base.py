@@ -1,0 +1,161 @@
+"""What a dataset serves: samples with paired images, texts and labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tgfbench.benchmark.errors import UsageError, suggest
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What can be said about a pair; each field is a tuple of sentences or phrases, possibly empty.
+
+    Attributes:
+        captions: what the scene shows.
+        focus: the objects to favour, e.g. ``"the pedestrians"``.
+        instruction: the degradation to mend, e.g. ``"brighten this under-exposed night image"``.
+    """
+
+    captions: tuple[str, ...] = ()
+    focus: tuple[str, ...] = ()
+    instruction: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Annotations of a pair, in the class ids of ``DatasetInfo``.
+
+    Attributes:
+        boxes: float32 (N, 4), xyxy in pixels, 0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H.
+        classes: int64 (N,), ids into ``DatasetInfo.classes``.
+        segmentation: uint8 (H, W) of ids into ``DatasetInfo.segmentation_classes``, or None.
+    """
+
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    segmentation: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One infrared-visible pair.
+
+    Attributes:
+        key: unique in its dataset and safe as a file name.
+        visible: uint8 (H, W, 3) RGB.
+        infrared: uint8 (H, W).
+        texts: captions, focus phrases and instructions.
+        labels: boxes and segmentation map, or None where the dataset has none.
+        reference: uint8 (H, W, 3) RGB clean target of a degraded pair, or None.
+    """
+
+    key: str
+    visible: np.ndarray
+    infrared: np.ndarray
+    texts: Texts = Texts()
+    labels: Labels | None = None
+    reference: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a dataset's files that does not stop the rest from being served.
+
+    Attributes:
+        kind: ``unpaired``, ``size-mismatch``, ``unreadable``, ``text`` or ``label``.
+        item: the file or key, as the user would look for it.
+        detail: what was found and what was expected.
+    """
+
+    kind: Literal["unpaired", "size-mismatch", "unreadable", "text", "label"]
+    item: str
+    detail: str
+
+
+class DatasetInfo(BaseModel):
+    """The card of a dataset.
+
+    Attributes:
+        name: registry name.
+        title: the name as papers write it.
+        source: where the dataset comes from, as documentation.
+        licence: licence or terms of use, "none stated" where the source is silent.
+        citation: the paper to cite.
+        splits: names of the splits, the default one first.
+        classes: detection class names, in id order.
+        segmentation_classes: segmentation class names, in id order.
+        palette: RGB colour per segmentation class.
+        known_problems: what a user should know before trusting numbers.
+        layout: the folder layout the loader expects below its root.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    citation: str = ""
+    splits: tuple[str, ...] = ("test",)
+    classes: tuple[str, ...] = ()
+    segmentation_classes: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()
+    known_problems: tuple[str, ...] = ()
+    layout: str = ""
+
+
+class Dataset(ABC):
+    """An ordered, indexable collection of samples; decoding happens when a sample is asked for.
+
+    A subclass sets ``info``, and in its constructor ``split`` and ``keys``. Files that cannot be served (unpaired, of
+    different size, unreadable headers) are left out of ``keys`` and listed in ``problems``.
+    """
+
+    info: ClassVar[DatasetInfo]
+    split: str
+    keys: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @abstractmethod
+    def load(self, key: str) -> Sample:
+        """Return the sample of a key.
+
+        Raises:
+            DataError: a file of this sample cannot be read; names the file.
+        """
+
+    @abstractmethod
+    def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
+        """Return a hex digest that changes when the content of the given (default: all) samples changes."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.load(key) for key in self.keys)
+
+    def __getitem__(self, key: str) -> Sample:
+        if key not in self.keys:
+            raise UsageError(
+                f"looking up the sample {key!r} in {self.info.name}, split {self.split}",
+                found="no such key",
+                hint=suggest(key, self.keys),
+            )
+        return self.load(key)
+
+    def check_split(self, split: str) -> str:
+        """Return ``split`` if this dataset has it, else raise a ``UsageError`` that names the splits it has."""
+        if split not in self.info.splits:
+            raise UsageError(
+                f"opening the dataset {self.info.name}",
+                found=f"split {split!r}",
+                expected=f"one of {', '.join(self.info.splits)}",
+            )
+        return split
