@@ -64,4 +64,4 @@ def fuse_luma(visible: Tensor, fused_luma: Tensor) -> Tensor:
         RGB (B, 3, H, W), clamped to [0, 1].
     """
     chroma = rgb_to_ycbcr(visible)[:, 1:]
-    return ycbcr_to_rgb(torch.cat([fused_luma, chroma], dim=1)).clamp_(0, 1)
+    return ycbcr_to_rgb(torch.cat([fused_luma, chroma], dim=1)).clamp(0, 1)
