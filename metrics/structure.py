@@ -48,19 +48,20 @@ class LocalMoments:
     def ssim_infrared(self, constants: tuple[float, float]) -> Tensor:
         """SSIM map of infrared and fused."""
         means = self.infrared_mean, self.fused_mean
-        return ssim_map(*means, self.infrared_variance, self.fused_variance, self.infrared_fused, constants)
+        return ssim_map(*means, self.infrared_variance, self.fused_variance, self.infrared_fused, constants=constants)
 
     def ssim_visible(self, constants: tuple[float, float]) -> Tensor:
         """SSIM map of visible and fused."""
         means = self.visible_mean, self.fused_mean
-        return ssim_map(*means, self.visible_variance, self.fused_variance, self.visible_fused, constants)
+        return ssim_map(*means, self.visible_variance, self.fused_variance, self.visible_fused, constants=constants)
 
     def ssim_sources(self, constants: tuple[float, float]) -> Tensor:
         """SSIM map of infrared and visible."""
         means = self.infrared_mean, self.visible_mean
         if self.infrared_visible is None:
             raise ValueError("these moments were computed without the covariance of the sources")
-        return ssim_map(*means, self.infrared_variance, self.visible_variance, self.infrared_visible, constants)
+        variances = self.infrared_variance, self.visible_variance
+        return ssim_map(*means, *variances, self.infrared_visible, constants=constants)
 
     def without_rounding_noise(self) -> LocalMoments:
         """Set to 0 what is 0 but for rounding: a variance or covariance of whole grey levels is far larger."""
@@ -117,6 +118,7 @@ def ssim_map(
     first_variance: Tensor,
     second_variance: Tensor,
     covariance: Tensor,
+    *,
     constants: tuple[float, float],
 ) -> Tensor:
     """Structural similarity from local moments.
