@@ -1,1 +1,1 @@
-"""Foundations (registry, images, text encoders, weights) and, above everything else, the engine and the command line."""
+"""Foundations (registry, images, text, weights) and, above everything else, the engine and the command line."""

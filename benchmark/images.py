@@ -6,18 +6,20 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from tgfbench.benchmark.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 64_000_000
-"""Larger headers are refused before decoding: no dataset of this field comes near, and a forged header would fill the memory."""
+"""Larger headers are refused before decoding: no dataset comes near, and a forged header would fill the memory."""
 
 
 def read_visible(path: Path) -> np.ndarray:
@@ -41,7 +43,7 @@ def read_infrared(path: Path) -> np.ndarray:
 
 
 def read_label_map(path: Path) -> np.ndarray:
-    """Read a map of class ids as uint8 (H, W): palette images keep their indices, three equal channels are collapsed."""
+    """Read a map of class ids as uint8 (H, W): palettes keep their indices, three equal channels are collapsed."""
 
     def ids(image: Image.Image) -> Image.Image:
         return image if image.mode in ("L", "P") else image.getchannel(0)
@@ -59,25 +61,41 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) RGB or (H, W) losslessly; the file appears whole or not at all."""
+def write_png(path: Path, pixels: np.ndarray, notes: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write uint8 (H, W, 3) RGB or (H, W) losslessly; the file appears whole or not at all.
+
+    Args:
+        path: where to.
+        pixels: the image.
+        notes: texts to keep inside the file, by keyword.
+    """
+    chunks = PngInfo()
+    for keyword, text in notes.items():
+        chunks.add_itxt(keyword, text)
     buffer = io.BytesIO()
     # Level 1 costs a few per cent of size and saves most of the encoding time.
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1, pnginfo=chunks)
     write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 
+def read_png_notes(path: Path) -> dict[str, str]:
+    """Return the texts kept inside a PNG; {} where there are none or the file is no PNG."""
+    try:
+        with Image.open(path) as image:
+            return {keyword: str(text) for keyword, text in getattr(image, "text", {}).items()}
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return {}
+
+
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under a temporary name beside it, flush it to disk and rename it: a kill leaves no half file."""
+    """Write a file under a temporary name beside it and rename it: a kill leaves no half file under the real name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

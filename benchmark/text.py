@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -104,16 +105,14 @@ class TextEncoder(ABC):
         tokens, pooled = self._encode_one(text)
         buffer = io.BytesIO()
         np.savez(buffer, tokens=tokens, pooled=pooled)
-        try:
+        # A read-only or full cache costs time, never the result.
+        with contextlib.suppress(OSError):
             write_atomically(path, lambda file: file.write(buffer.getvalue()))
-        except OSError:
-            # A read-only or full cache costs time, never the result.
-            pass
         return tokens, pooled
 
 
 class MiniLM(TextEncoder):
-    """all-MiniLM-L6-v2 (384-d): token states of the last layer, mean-pooled over the valid tokens; texts are cut at 256 tokens."""
+    """all-MiniLM-L6-v2 (384-d): last token states, and their mean as the pooled vector; texts are cut at 256 tokens."""
 
     name = "minilm"
     width = 384
@@ -170,7 +169,7 @@ class CLIP(TextEncoder):
             raise WeightsError(
                 f"loading the text encoder CLIP {architecture}",
                 found="no weights were given" if weights is None else f"{weights} is not a file",
-                hint=f"download an open_clip checkpoint of {architecture} (e.g. OpenAI's ViT-B-32.pt) and pass its path",
+                hint=f"download an open_clip checkpoint of {architecture}, e.g. OpenAI's, and pass its path",
             )
         self.weights, self.architecture = Path(weights), architecture
         self._digest = sha256_of(self.weights)[:16]

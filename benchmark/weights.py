@@ -56,7 +56,7 @@ class Checkpoint:
     """A file that exists and whose hash is known.
 
     Attributes:
-        name: catalogue name, or the stem of a user's own file.
+        name: catalogue name, or stem and hash of a user's own file.
         path: the file.
         sha256: of its content.
         origin: "authors", "project" or "user" (a path that is in no catalogue).
@@ -106,13 +106,13 @@ def resolve_checkpoint(
     if str(request) in known:
         info = known[str(request)]
         if not info.file:
-            raise WeightsError(
-                f"{doing}: {info.name!r}", found="not shipped with tgfbench", hint=how_to_get((info,))
-            )
+            raise WeightsError(f"{doing}: {info.name!r}", found="not shipped with tgfbench", hint=how_to_get((info,)))
         path = folder / info.file
         if not path.is_file():
             raise WeightsError(
-                f"{doing}: {info.name!r}", found=f"{path} is missing", hint="reinstall tgfbench; this file is part of it"
+                f"{doing}: {info.name!r}",
+                found=f"{path} is missing",
+                hint="reinstall tgfbench; this file is part of it",
             )
         return Checkpoint(info.name, path, verified(path, info), info.origin, info)
     path = Path(request).expanduser()
@@ -123,7 +123,7 @@ def resolve_checkpoint(
     for info in catalogue:
         if info.sha256 == digest:
             return Checkpoint(info.name, path, digest, info.origin, info)
-    return Checkpoint(path.stem, path, digest, "user")
+    return Checkpoint(f"{path.stem}-{digest[:8]}", path, digest, "user")
 
 
 def how_to_get(catalogue: tuple[WeightsInfo, ...]) -> str:
@@ -181,7 +181,16 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
             expected="tensors in dicts and lists, as torch.save writes a state dict",
             hint="if you trust the file's author, save its state dict again as safetensors",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        UnicodeDecodeError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
             doing, found=reason, expected="a complete file written by torch.save", hint="fetch the file again"

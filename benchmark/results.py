@@ -1,0 +1,75 @@
+"""The store as pandas frames: the only thing leaderboards and statistics ever see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tgfbench.benchmark.errors import UsageError
+from tgfbench.benchmark.store import Run, find_runs
+
+RUN_COLUMNS = (
+    "run_id", "dataset", "split", "fingerprint", "images", "method", "title", "weights", "weights_origin",
+    "reconstruction", "tags", "text_policy", "options", "seen_in_training", "finished_at",
+)  # fmt: skip
+SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version")
+METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order")
+
+
+def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Read all runs of a store.
+
+    Args:
+        root: folder of the store.
+
+    Returns:
+        Three frames: runs (``RUN_COLUMNS``), scores (tidy, ``SCORE_COLUMNS``) and metrics (``METRIC_COLUMNS``).
+
+    Raises:
+        UsageError: the store holds no run.
+        DataError: a file of the store is damaged; names it.
+    """
+    runs = find_runs(root)
+    if not runs:
+        raise UsageError(f"reading the store {root}", found="no run", hint="tgfbench run -m tesg,baselines -d sample")
+    run_rows, score_rows = [], []
+    for run in runs:
+        content = run.read_json()
+        run_rows.append(_run_row(run, content))
+        versions = content.get("metrics", {})
+        for (key, metric, protocol), value in run.load().scores.items():
+            version = versions.get(protocol, {}).get(metric, 0)
+            score_rows.append((run.folder.name, key, protocol, metric, value, version))
+    scores = pd.DataFrame(score_rows, columns=list(SCORE_COLUMNS))
+    return pd.DataFrame(run_rows, columns=list(RUN_COLUMNS)), scores, _metric_frame(scores)
+
+
+def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
+    identity = content["identity"]
+    options = {**identity["options"], **({"masks": identity["masks"]} if identity["masks"] != "none" else {})}
+    return {
+        **{name: identity[name] for name in ("dataset", "split", "fingerprint", "images", "method", "weights")},
+        **{name: content[name] for name in ("title", "weights_origin", "reconstruction", "seen_in_training")},
+        "run_id": run.folder.name,
+        "tags": ",".join(content["tags"]),
+        "text_policy": identity["text_policy"],
+        "options": json.dumps(options, sort_keys=True),
+        "finished_at": content.get("finished_at") or "",
+    }
+
+
+def _metric_frame(scores: pd.DataFrame) -> pd.DataFrame:
+    from tgfbench.metrics import load_protocol
+
+    rows = []
+    for name, group in scores.groupby("protocol", sort=True):
+        protocol = load_protocol(str(name))
+        measured = set(group["metric"])
+        for order, metric in enumerate(protocol.metrics):
+            if metric in measured:
+                rows.append((name, metric, metric, protocol.info(metric).higher_is_better, order))
+    return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))

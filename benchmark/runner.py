@@ -1,0 +1,211 @@
+"""Executes planned runs: finds what is missing, has an engine do it, and keeps the store true at every moment."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tgfbench.benchmark.engines import Engine, LocalEngine, Outcome, Work
+from tgfbench.benchmark.plan import Overwrite, PlannedRun
+from tgfbench.benchmark.store import Run
+
+RECORDED_PACKAGES = ("tgfbench", "torch", "numpy", "opencv-python-headless", "scipy", "pillow", "transformers")
+
+
+@dataclass
+class RunReport:
+    """What happened to one run.
+
+    Attributes:
+        title: method and weights.
+        folder: of the run.
+        images: number of samples asked for.
+        fused: images computed now; ``images - fused - failed`` were there already.
+        measured: numbers computed now.
+        failures: message by key.
+        warnings: things worth a look that failed nothing (unpaired files, changed images).
+        skipped: True where ``never`` left an existing run alone.
+        seconds: wall time.
+    """
+
+    title: str
+    folder: Path
+    images: int
+    fused: int = 0
+    measured: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    skipped: bool = False
+    seconds: float = 0.0
+
+
+Progress = Callable[[PlannedRun, int, int], None]
+"""Called with (run, images done, images to do)."""
+
+
+def execute(
+    planned: PlannedRun,
+    *,
+    overwrite: Overwrite = "only-missing",
+    engine: Engine | None = None,
+    progress: Progress = lambda run, done, total: None,
+) -> RunReport:
+    """Bring one run to completion.
+
+    Args:
+        planned: the run.
+        overwrite: ``only-missing`` does what is not there; ``always`` starts anew; ``never`` leaves a run that was
+            begun, complete or not, exactly as it is.
+        engine: who computes; default: this process.
+        progress: called after every image.
+
+    Returns:
+        The report; images that failed are named in it and everything else is stored.
+    """
+    run, keys = planned.run, list(planned.dataset.keys)
+    report = RunReport(planned.title, run.folder, len(keys))
+    if overwrite == "never" and run.exists():
+        report.skipped = True
+        return report
+    started = time.perf_counter()
+    with run.locked():
+        versions = _prepare(planned, overwrite, report)
+        works = _missing(planned, run)
+        content = {**run.read_json(), "identity": planned.identity, **planned.facts}
+        content["metrics"] = {**content.get("metrics", {}), **versions}
+        orders = {name: list(metrics) for name, metrics in content["metrics"].items()}
+        if works or not run.exists():
+            content["provenance"] = provenance(planned)
+            run.write_json({**content, "finished_at": None})
+        try:
+            seconds = _work(planned, run, works, engine or LocalEngine(), report, progress)
+        finally:
+            # Also after Ctrl-C: the journals alone would do, tidy files are better.
+            run.save(keys, orders)
+        run.save_failures(report.failures)
+        if works or not content.get("finished_at"):
+            if seconds:
+                content["fuse_seconds"] = seconds
+            run.write_json({**content, "finished_at": _now()})
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _prepare(planned: PlannedRun, overwrite: Overwrite, report: RunReport) -> dict[str, dict[str, int]]:
+    """Load what the run holds, forget what no longer counts, and return metric versions by protocol."""
+    run = planned.run.load()
+    run.adopt_images(planned.dataset.keys)
+    changed = run.drop_changed_images()
+    if changed:
+        report.warnings.append(f"{len(changed)} fused images changed or vanished since; made again: {_some(changed)}")
+    if overwrite == "always":
+        run.forget(planned.dataset.keys)
+    stored = run.read_json().get("metrics", {})
+    versions = {}
+    for protocol in planned.protocols:
+        versions[protocol.name] = {**stored.get(protocol.name, {}), **protocol.versions()}
+        outdated = [m for m, v in protocol.versions().items() if stored.get(protocol.name, {}).get(m, v) != v]
+        if outdated:
+            report.warnings.append(f"new version of {_some(outdated)} ({protocol.name}): measured again")
+            run.forget_scores(protocol.name, outdated)
+    report.warnings += [f"{p.kind}: {p.item}: {p.detail}" for p in planned.dataset.problems]
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.save(planned.dataset.keys, {p.name: list(p.metrics) for p in planned.protocols})
+    return versions
+
+
+def _missing(planned: PlannedRun, run: Run) -> list[Work]:
+    works = []
+    for key in planned.dataset.keys:
+        fuse = key not in run.images
+        metrics = {
+            p.name: tuple(m for m in p.metrics if fuse or (key, m, p.name) not in run.scores) for p in planned.protocols
+        }
+        wanted = {name: missing for name, missing in metrics.items() if missing}
+        if fuse or wanted:
+            works.append(Work(key, fuse, wanted))
+    return works
+
+
+def _work(
+    planned: PlannedRun, run: Run, works: Sequence[Work], engine: Engine, report: RunReport, progress: Progress
+) -> float:
+    """Have the works done and note every outcome at once; returns the median seconds of a fusion, 0 if none ran."""
+    seconds = []
+    progress(planned, 0, len(works))
+    for done, outcome in enumerate(engine.process(planned, works), start=1):
+        _note(run, outcome, report)
+        if outcome.seconds:
+            seconds.append(outcome.seconds)
+        progress(planned, done, len(works))
+    return sorted(seconds)[len(seconds) // 2] if seconds else 0.0
+
+
+def _note(run: Run, outcome: Outcome, report: RunReport) -> None:
+    if outcome.image is not None:
+        run.add_image(outcome.key, outcome.image)
+        report.fused += 1
+    for protocol, values in outcome.scores.items():
+        run.add_scores(outcome.key, protocol, values)
+        report.measured += len(values)
+    if outcome.error:
+        report.failures[outcome.key] = outcome.error
+
+
+def provenance(planned: PlannedRun) -> dict[str, Any]:
+    """Return how and where the run was made: for readers of ``run.json``, not part of its identity."""
+    versions = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "started_at": _now(),
+        "packages": versions,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "device": _device_name(planned),
+        "git_revision": _git_revision(),
+        "card": planned.method.info.model_dump(mode="json", exclude={"weights"}),
+    }
+
+
+def _device_name(planned: PlannedRun) -> str:
+    device = planned.method.device
+    if device.type != "cuda":
+        return str(device)
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def _git_revision() -> str:
+    """Return the revision of the checkout this code runs from, "" for an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return ""
+    try:
+        asked = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

@@ -1,0 +1,197 @@
+"""What a user's command does from request to terminal: plan, execute with a progress bar, report, rebuild boards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tgfbench.benchmark.engines import fuse_sample, make_engine
+from tgfbench.benchmark.errors import MAX_LISTED, DataError, TgfbenchError, UsageError
+from tgfbench.benchmark.images import images_by_stem, read_infrared, read_visible, write_png
+from tgfbench.benchmark.plan import MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
+from tgfbench.benchmark.results import store_frames
+from tgfbench.benchmark.runner import RunReport, execute
+
+if TYPE_CHECKING:
+    from tgfbench.benchmark.runner import Progress as ProgressCallback
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def run_all(
+    specs: Sequence[RunSpec],
+    root: Path,
+    left_out: Mapping[str, str],
+    *,
+    overwrite: Overwrite,
+    engine_name: str,
+    workers: int,
+) -> bool:
+    """Plan and execute runs, print what happened, and rebuild the leaderboards.
+
+    Args:
+        specs: what to run.
+        root: folder of the store.
+        left_out: reason by name of methods a group name left out.
+        overwrite: see ``runner.execute``.
+        engine_name: ``local`` or ``ray``.
+        workers: of the engine.
+
+    Returns:
+        True if every image of every run is there and measured.
+    """
+    if not specs:
+        raise UsageError("planning", found="no method that can run here", hint="tgfbench doctor")
+    for name, reason in left_out.items():
+        console.print(f"left out {escape(name)}: {escape(reason)}")
+    engine = make_engine(engine_name, workers, specs[0].method.device)
+    planned_runs = plan_runs(specs, root)
+    _print_sizes(planned_runs)
+    reports = []
+    for planned in planned_runs:
+        with progress_bar(planned.title) as progress:
+            report = execute(planned, overwrite=overwrite, engine=engine, progress=progress)
+        planned.method.close()
+        _print_report(report)
+        extras = unmatched_files(planned)
+        if extras:
+            report.failures |= {name: "not the name of any pair" for name in extras}
+            console.print(f"  {len(extras)} files match no pair: {escape(', '.join(extras[:MAX_LISTED]))}")
+        reports.append(report)
+    if any(run.run.images for run in planned_runs):
+        write_boards(root, ("csv", "md"), quiet=False, datasets={p.run.folder for p in planned_runs})
+    failed = [report for report in reports if report.failures]
+    if failed:
+        count = sum(len(report.failures) for report in failed)
+        console.print(f"{count} items failed in {len(failed)} of {len(reports)} runs; all others are stored.")
+    elif not any(report.fused or report.measured for report in reports):
+        console.print("Nothing was computed: everything asked for was in the store.")
+    return not failed
+
+
+def unmatched_files(planned: PlannedRun) -> list[str]:
+    """Return the files of a folder of fused images that belong to no pair."""
+    unmatched = getattr(planned.method, "unmatched", None)
+    return list(unmatched(planned.dataset.keys)) if unmatched else []
+
+
+def write_boards(root: Path, formats: Sequence[str], quiet: bool, datasets: set[Path] | None = None) -> None:
+    """Rebuild ``leaderboard.*`` from the store and print the boards.
+
+    Args:
+        root: folder of the store.
+        formats: file formats.
+        quiet: print only the paths.
+        datasets: run folders; only boards holding one of them are printed, all of them by default.
+    """
+    from tgfbench.leaderboards.board import build_boards
+    from tgfbench.leaderboards.render import write_leaderboards
+
+    frames = store_frames(root)
+    paths = write_leaderboards(*frames, folder=root, formats=tuple(formats))
+    if not quiet:
+        from tgfbench.leaderboards.console import boards_to_console
+
+        ids = None if datasets is None else {folder.name for folder in datasets}
+        boards = [b for b in build_boards(*frames) if ids is None or ids & set(b.run_ids)]
+        boards_to_console(boards)
+    console.print("written: " + ", ".join(str(path) for path in paths))
+
+
+def fuse_files(request: MethodRequest, visible: Path, infrared: Path, text: str, out: Path) -> bool:
+    """Fuse one pair or two folders of pairs; returns True if all of them worked."""
+    pairs = list(_pairs(visible, infrared, out))
+    method = request.load()
+    prompt = text or method.info.default_text
+    failures = {}
+    with progress_bar(method.info.name) as progress:
+        for done, (key, visible_path, infrared_path, target) in enumerate(pairs, start=1):
+            try:
+                write_png(target, fuse_sample(method, _read_pair(key, visible_path, infrared_path), prompt))
+            except TgfbenchError as error:
+                failures[key] = error.one_line
+            progress(None, done, len(pairs))
+    for key, message in failures.items():
+        console.print(f"[red]failed[/] {escape(key)}: {escape(message)}")
+    console.print(f"{len(pairs) - len(failures)} of {len(pairs)} pairs fused into {escape(str(out))}")
+    return not failures
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[ProgressCallback]:
+    """Yield a progress callback; the bar shows on terminals only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(escape(title), total=None)
+        yield lambda _, done, total: bar.update(task, completed=done, total=total)
+
+
+def _pairs(visible: Path, infrared: Path, out: Path) -> Iterator[tuple[str, Path, Path, Path]]:
+    if visible.is_dir() != infrared.is_dir():
+        raise UsageError("reading --visible and --infrared", found="a folder and a file", expected="two of a kind")
+    if not visible.is_dir():
+        target = out / f"{visible.stem}.png" if out.is_dir() or not out.suffix else out
+        if target.suffix.lower() != ".png":
+            raise UsageError("reading --out", found=str(out), expected="a .png file or a folder (PNG is lossless)")
+        yield visible.stem, visible, infrared, target
+        return
+    ours, theirs = images_by_stem(visible), images_by_stem(infrared)
+    both = [stem for stem in ours if stem in theirs]
+    alone = sorted(set(ours) ^ set(theirs))
+    if not both:
+        raise DataError(f"pairing {visible} with {infrared}", found="no common stem", expected="equal file names")
+    if alone:
+        console.print(f"{len(alone)} images have no partner and are left out: {escape(', '.join(alone[:MAX_LISTED]))}")
+    for stem in both:
+        yield stem, ours[stem], theirs[stem], out / f"{stem}.png"
+
+
+def _read_pair(key: str, visible: Path, infrared: Path):  # type: ignore[no-untyped-def]  # Sample, imported late
+    from tgfbench.datasets.base import Sample
+
+    sample = Sample(key, read_visible(visible), read_infrared(infrared))
+    if sample.visible.shape[:2] != sample.infrared.shape:
+        sizes = [f"{w}x{h}" for h, w in (sample.visible.shape[:2], sample.infrared.shape)]
+        raise DataError(
+            f"pairing {visible} with {infrared}", found=f"{sizes[0]} and {sizes[1]} pixels", expected="equal sizes"
+        )
+    return sample
+
+
+def _print_sizes(planned_runs: Sequence[PlannedRun]) -> None:
+    seen = set()
+    for planned in planned_runs:
+        dataset = planned.dataset
+        if id(dataset) in seen:
+            continue
+        seen.add(id(dataset))
+        problems = f", {len(dataset.problems)} problems" if dataset.problems else ""
+        console.print(f"{dataset.info.name}: {len(dataset)} pairs of split {dataset.split}{problems}")
+        for problem in dataset.problems[:MAX_LISTED]:
+            console.print(f"  {problem.kind}: {escape(problem.item)}: {escape(problem.detail)}")
+
+
+def _print_report(report: RunReport) -> None:
+    title = escape(report.title)
+    if report.skipped:
+        console.print(f"{title}: left as it is (overwrite never)")
+        return
+    kept = report.images - report.fused - sum(1 for key in report.failures if key)
+    did = f"fused {report.fused}, already there {max(kept, 0)}, measured {report.measured} values"
+    if not (report.fused or report.measured or report.failures):
+        did = f"all {report.images} images and their scores are there already, nothing recomputed"
+    console.print(f"{title}: {did} ({report.seconds:.1f} s) → {escape(str(report.folder))}")
+    for warning in report.warnings:
+        console.print(f"  note: {escape(warning)}")
+    for key in sorted(report.failures)[:MAX_LISTED]:
+        console.print(f"  [red]failed[/] {escape(key)}: {escape(report.failures[key])}")
+    if len(report.failures) > MAX_LISTED:
+        console.print(f"  … {len(report.failures)} failed in all, see {escape(str(report.folder / 'failures.csv'))}")

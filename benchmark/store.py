@@ -1,0 +1,270 @@
+"""The store: one folder per run, safe against a kill at any moment; leaderboards are always rebuilt from it.
+
+``docs/architecture.md`` lists the files. Finished images and scores are first appended to journals, a line each, and
+moved into sorted CSV files when a run is opened or ends. A line cut off by a kill is ignored on the next reading.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.images import read_png_notes, write_png, write_text
+from tgfbench.benchmark.weights import sha256_of
+
+SCHEMA = 1
+"""Version of the files of a run; raised when a reader of the old form would misread the new one."""
+
+IMAGES, SCORES, FAILURES = "images.csv", "per_image.csv", "failures.csv"
+IMAGE_COLUMNS = ("key", "text", "sha256")
+SCORE_COLUMNS = ("key", "metric", "protocol", "value")
+FAILURE_COLUMNS = ("key", "error")
+
+RUN_NOTE, PROMPT_NOTE = "tgfbench-run", "tgfbench-prompt"
+"""Keywords of the notes inside every fused PNG."""
+
+ScoreName = tuple[str, str, str]
+"""(key, metric, protocol)"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A fused image that lies in the store.
+
+    Attributes:
+        text: the prompt the method was given.
+        sha256: of the PNG file.
+    """
+
+    text: str
+    sha256: str
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """Return the short hash of everything that decides a run's images."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def safe_name(name: str) -> str:
+    """Return a form of a user-given name that is safe as a folder name."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "unnamed"
+
+
+class Run:
+    """The folder of one run and, once ``load`` was called, what it holds.
+
+    Args:
+        folder: ``runs/<dataset>/<method>@<weights>/<run id>``.
+
+    Attributes:
+        images: finished images by key.
+        scores: values by (key, metric, protocol); NaN where a metric is undefined.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images: dict[str, Image] = {}
+        self.scores: dict[ScoreName, float] = {}
+
+    @classmethod
+    def of(cls, root: Path, identity: Mapping[str, Any]) -> Run:
+        """Return the run of an identity; nothing is written."""
+        label = f"{safe_name(identity['method'])}@{safe_name(identity['weights'] or 'none')}"
+        return cls(root / safe_name(identity["dataset"]) / label / run_id(identity))
+
+    @property
+    def json_path(self) -> Path:
+        """``run.json``: identity and provenance."""
+        return self.folder / "run.json"
+
+    def image_path(self, key: str) -> Path:
+        """Return where the fused image of a key lies."""
+        return self.folder / "fused" / f"{key}.png"
+
+    def exists(self) -> bool:
+        """Tell whether the run was ever begun."""
+        return self.json_path.is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run against a second process.
+
+        Raises:
+            UsageError: another process is at work on it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"working on {self.folder}", found="another process is working on it", hint="wait until it ends"
+                ) from None
+            yield
+
+    def load(self) -> Run:
+        """Read images and scores, journals included; returns itself."""
+        image_rows = [*self._read(IMAGES, IMAGE_COLUMNS), *self._read_journal(IMAGES)]
+        score_rows = [*self._read(SCORES, SCORE_COLUMNS), *self._read_journal(SCORES)]
+        self.images = {key: Image(text, sha256) for key, text, sha256 in image_rows}
+        self.scores = {(key, metric, protocol): float(value) for key, metric, protocol, value in score_rows}
+        return self
+
+    def drop_changed_images(self) -> list[str]:
+        """Forget images whose PNG is gone or has other bytes than noted, with their scores; returns their keys."""
+        changed = [
+            key
+            for key, image in self.images.items()
+            if not self.image_path(key).is_file() or sha256_of(self.image_path(key)) != image.sha256
+        ]
+        self.forget(changed)
+        return changed
+
+    def write_image(self, key: str, pixels: np.ndarray, text: str) -> Image:
+        """Write the PNG of a key (uint8 (H, W, 3) RGB); it carries its prompt and run inside."""
+        path = self.image_path(key)
+        write_png(path, pixels, {RUN_NOTE: self.folder.name, PROMPT_NOTE: text})
+        return Image(text, sha256_of(path))
+
+    def adopt_images(self, keys: Iterable[str]) -> None:
+        """Take in images that were written whole but not noted yet when a kill came."""
+        for key in keys:
+            if key not in self.images and self.image_path(key).is_file():
+                notes = read_png_notes(self.image_path(key))
+                if notes.get(RUN_NOTE) == self.folder.name:
+                    self.images[key] = Image(notes.get(PROMPT_NOTE, ""), sha256_of(self.image_path(key)))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget images and their scores, in memory; ``save`` makes it last."""
+        gone = set(keys)
+        self.images = {key: image for key, image in self.images.items() if key not in gone}
+        self.scores = {name: value for name, value in self.scores.items() if name[0] not in gone}
+
+    def forget_scores(self, protocol: str, metrics: Iterable[str]) -> None:
+        """Forget all scores of some metrics under a protocol, in memory; ``save`` makes it last."""
+        gone = set(metrics)
+        self.scores = {n: value for n, value in self.scores.items() if n[2] != protocol or n[1] not in gone}
+
+    def add_image(self, key: str, image: Image) -> None:
+        """Note that the PNG of a key is in place."""
+        self.images[key] = image
+        self._append(IMAGES, [[key, image.text, image.sha256]])
+
+    def add_scores(self, key: str, protocol: str, values: Mapping[str, float]) -> None:
+        """Note scores of one image under one protocol."""
+        self.scores.update({(key, metric, protocol): value for metric, value in values.items()})
+        self._append(SCORES, [[key, metric, protocol, repr(value)] for metric, value in values.items()])
+
+    def save(self, keys: Sequence[str], metrics: Mapping[str, Sequence[str]]) -> None:
+        """Write the CSV files, sorted, and empty the journals.
+
+        Args:
+            keys: the dataset's order.
+            metrics: metric order by protocol.
+        """
+        position = {key: i for i, key in enumerate(keys)}
+        column = {(metric, protocol): i for protocol, names in metrics.items() for i, metric in enumerate(names)}
+        images = sorted(self.images.items(), key=lambda item: position.get(item[0], -1))
+        names = sorted(self.scores, key=lambda n: (n[2], position.get(n[0], -1), column.get(n[1:], -1), n))
+        self._write(IMAGES, IMAGE_COLUMNS, [[key, image.text, image.sha256] for key, image in images])
+        self._write(SCORES, SCORE_COLUMNS, [[*name, repr(self.scores[name])] for name in names])
+        for table in (IMAGES, SCORES):
+            self._journal(table).unlink(missing_ok=True)
+
+    def save_failures(self, failures: Mapping[str, str]) -> None:
+        """Write ``failures.csv`` (message by key), or remove it where there are none."""
+        if failures:
+            self._write(FAILURES, FAILURE_COLUMNS, [[key, failures[key]] for key in sorted(failures)])
+        else:
+            (self.folder / FAILURES).unlink(missing_ok=True)
+
+    def read_json(self) -> dict[str, Any]:
+        """Return ``run.json``, {} where the run was never begun.
+
+        Raises:
+            DataError: the file is damaged or of a newer schema.
+        """
+        doing = f"reading {self.json_path}"
+        try:
+            content = dict(json.loads(self.json_path.read_text(encoding="utf-8")))
+            schema = int(content["schema"])
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise DataError(
+                doing, found=found, expected="what tgfbench wrote", hint="remove this run's folder"
+            ) from error
+        if schema > SCHEMA:
+            hint = "use the tgfbench that wrote it, or a newer one"
+            raise DataError(doing, found=f"schema {schema}", expected=f"at most {SCHEMA}", hint=hint)
+        return content
+
+    def write_json(self, content: Mapping[str, Any]) -> None:
+        """Replace ``run.json`` atomically."""
+        text = json.dumps({"schema": SCHEMA, "id": self.folder.name, **content}, indent=2, ensure_ascii=False)
+        write_text(self.json_path, text + "\n")
+
+    def _write(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        write_text(self.folder / table, _csv_text([columns, *rows]))
+
+    def _read(self, table: str, columns: Sequence[str]) -> list[list[str]]:
+        path = self.folder / table
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        bad = next((i for i, row in enumerate(rows) if len(row) != len(columns)), None)
+        if not rows or tuple(rows[0]) != tuple(columns) or bad is not None:
+            raise DataError(
+                f"reading {path}",
+                found=f"line {(bad or 0) + 1}: {rows[bad or 0] if rows else 'nothing'}",
+                expected=f"the columns {','.join(columns)}",
+                hint="remove the file: what it held is computed again",
+            )
+        return rows[1:]
+
+    def _journal(self, table: str) -> Path:
+        return (self.folder / table).with_suffix(".journal")
+
+    def _append(self, table: str, rows: Iterable[Sequence[str]]) -> None:
+        # One line holds all rows that belong together, so that a kill keeps or loses them together.
+        with self._journal(table).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(list(rows)) + "\n")
+
+    def _read_journal(self, table: str) -> list[list[str]]:
+        path = self._journal(table)
+        if not path.is_file():
+            return []
+        rows: list[list[str]] = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.extend(json.loads(line))
+            except ValueError:
+                # A kill cut this line off: its image is simply not done yet.
+                continue
+        return rows
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Return all runs below a store's root, in path order."""
+    return [Run(path.parent) for path in sorted(root.glob("*/*/*/run.json"))]
+
+
+def _csv_text(rows: Iterable[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
