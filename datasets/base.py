@@ -69,12 +69,13 @@ class Problem:
     """Something wrong with a dataset's files that does not stop the rest from being served.
 
     Attributes:
-        kind: ``unpaired``, ``size-mismatch``, ``unreadable``, ``text`` or ``label``.
+        kind: ``unpaired``, ``duplicate`` (two files claim one key), ``size-mismatch``, ``unreadable``, ``text`` or
+            ``label``.
         item: the file or key, as the user would look for it.
         detail: what was found and what was expected.
     """
 
-    kind: Literal["unpaired", "size-mismatch", "unreadable", "text", "label"]
+    kind: Literal["unpaired", "duplicate", "size-mismatch", "unreadable", "text", "label"]
     item: str
     detail: str
 
@@ -143,12 +144,16 @@ class Dataset(ABC):
 
     def __getitem__(self, key: str) -> Sample:
         if key not in self.keys:
-            raise UsageError(
-                f"looking up the sample {key!r} in {self.info.name}, split {self.split}",
-                found="no such key",
-                hint=suggest(key, self.keys),
-            )
+            raise self.unknown_key(key)
         return self.load(key)
+
+    def unknown_key(self, key: str) -> UsageError:
+        """Return the error for a key that this dataset does not serve."""
+        return UsageError(
+            f"looking up the sample {key!r} in {self.info.name}, split {self.split}",
+            found="no such key",
+            hint=suggest(key, self.keys),
+        )
 
     def check_split(self, split: str) -> str:
         """Return ``split`` if this dataset has it, else raise a ``UsageError`` that names the splits it has."""

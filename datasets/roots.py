@@ -1,0 +1,139 @@
+"""Finding a dataset below the folder a user names, whatever the capitals and the level they point at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.datasets.base import DatasetInfo
+
+ROOT_VARIABLE = "TGFBENCH_DATA"
+MAX_ENTRIES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a dataset was found.
+
+    Attributes:
+        dataset_root: the dataset's own folder, e.g. ``m3fd``.
+        home: the folder whose sub-folders hold the images, e.g. ``m3fd/M3FD_Detection``; often ``dataset_root`` itself.
+    """
+
+    dataset_root: Path
+    home: Path
+
+    @property
+    def data_root(self) -> Path:
+        """The folder that holds datasets side by side, and ``captions/``."""
+        return self.dataset_root.parent
+
+    def captions(self, name: str) -> Path | None:
+        """Return the caption sidecar of this dataset, or None where there is none."""
+        candidates = (
+            self.dataset_root / "captions.jsonl",
+            self.home / "captions.jsonl",
+            self.data_root / "captions" / f"{name}.jsonl",
+            self.dataset_root / "captions" / f"{name}.jsonl",
+        )
+        return next((path for path in candidates if path.is_file()), None)
+
+
+def absolute(path: str | Path) -> Path:
+    """Return a path with ``~``, ``.`` and ``..`` removed but links kept: its parent is the one written."""
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # Path.resolve would follow links
+
+
+def locate(
+    root: str | Path | None,
+    info: DatasetInfo,
+    holds_images: Callable[[Path], bool],
+    *,
+    inner: str = "",
+    explain: Callable[[Path], str] = lambda folder: "",
+) -> Place:
+    """Find a dataset below ``root``, which may hold the dataset's folder, be it, or be the folder inside it.
+
+    Args:
+        root: what the user gave; None reads ``TGFBENCH_DATA``.
+        info: the dataset's card; its name (any capitals) is the name of the dataset's folder.
+        holds_images: tells whether a folder has the image folders of this dataset.
+        inner: name of the folder that the official archive adds inside the dataset's folder.
+        explain: a hint for a folder that exists but does not hold the dataset; "" for the general one.
+
+    Raises:
+        UsageError: no root given.
+        DataError: no such folder, or none of the places holds the images.
+    """
+    chosen = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    doing = f"opening the dataset {info.name}"
+    get_it = f"get it from {info.source}"
+    if chosen is None:
+        raise UsageError(
+            doing,
+            found=f"no data root: none was given and the environment variable {ROOT_VARIABLE} is not set",
+            expected=f"a folder with this layout: {info.layout}",
+            hint=f"give the folder as data root or set {ROOT_VARIABLE}; {get_it}",
+        )
+    folder = absolute(chosen)
+    inside = list_folder(folder, doing=doing)
+    named = [child for child in inside if _same(child.name, info.name) and child.is_dir()]
+    for dataset_root in [*named, folder]:
+        for home in [*_inner(dataset_root, inner), dataset_root]:
+            if not holds_images(home):
+                continue
+            inside_own = home == folder and _same(folder.name, inner) and _same(folder.parent.name, info.name)
+            return Place(folder.parent if inside_own else dataset_root, home)
+    shown = ", ".join(child.name for child in inside[:MAX_ENTRIES_SHOWN])
+    shown += ", …" if len(inside) > MAX_ENTRIES_SHOWN else ""
+    raise DataError(
+        f"{doing} in {folder}",
+        found=f"a folder with {shown}" if inside else "an empty folder",
+        expected=f"this layout: {info.layout}",
+        hint=next(filter(None, map(explain, [*named, folder])), f"check the data root; {get_it}"),
+    )
+
+
+def subfolder(home: Path, *names: str) -> Path:
+    """Return the sub-folder that has one of the names in any capitals; where none exists, the path it should have."""
+    for name in names:
+        exact = home / name
+        if exact.is_dir():
+            # A case-insensitive file system answers here too, which is what is wanted.
+            return exact
+    wanted = {name.lower() for name in names}
+    if home.is_dir():
+        for child in list_folder(home, doing=f"looking for {names[0]} in {home}"):
+            if child.name.lower() in wanted and child.is_dir():
+                return child
+    return home / names[0]
+
+
+def list_folder(folder: Path, *, doing: str) -> list[Path]:
+    """Return what a folder holds, sorted by name, without hidden entries.
+
+    Raises:
+        DataError: the folder is missing, is a file or cannot be read.
+    """
+    try:
+        shown = (child for child in folder.iterdir() if not child.name.startswith("."))
+        return sorted(shown, key=lambda child: child.name)
+    except FileNotFoundError:
+        found = "no such folder"
+    except NotADirectoryError:
+        found = "a file"
+    except OSError as error:
+        found = str(error)
+    raise DataError(doing, found=f"{found}: {folder}", expected="a readable folder", hint="check the path")
+
+
+def _same(name: str, other: str) -> bool:
+    return name.lower() == other.lower()
+
+
+def _inner(folder: Path, inner: str) -> list[Path]:
+    found = subfolder(folder, inner) if inner else folder
+    return [found] if inner and found.is_dir() else []
