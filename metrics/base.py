@@ -23,6 +23,7 @@ from tgfbench.benchmark.errors import MetricError, UsageError
 Image = Literal["fused", "visible", "infrared", "reference"]
 Colour = Literal["fused_rgb", "visible_rgb"]
 Need = Literal["fused", "visible", "infrared", "reference", "fused_rgb", "visible_rgb", "confidence"]
+Sources = Literal["mean", "sum", "infrared", "visible", "reference"]
 SOURCES: tuple[Image, ...] = ("infrared", "visible")
 
 
@@ -268,7 +269,7 @@ class SourceMetric(Metric):
         sources: ``"mean"`` or ``"sum"`` over infrared and visible, or a single image to compare with.
     """
 
-    sources: Literal["mean", "sum", "infrared", "visible", "reference"] = "mean"
+    sources: Sources = "mean"
 
     def compute(self, inputs: MetricInputs) -> Tensor:
         if self.sources not in ("mean", "sum"):

@@ -37,10 +37,10 @@ class DeltaE(Metric):
     def compute(self, inputs: MetricInputs) -> Tensor:
         from skimage import color
 
-        difference = {"2000": color.deltaE_ciede2000, "94": color.deltaE_ciede94, "76": color.deltaE_cie76}
+        difference = {"2000": color.deltaE_ciede2000, "94": color.deltaE_ciede94, "76": color.deltaE_cie76}[self.formula]
         lab = [
             color.rgb2lab(inputs.image(name).div(255).movedim(1, -1).cpu().numpy())
             for name in ("visible_rgb", "fused_rgb")
         ]
-        values = [difference[self.formula](visible, fused).mean() for visible, fused in zip(*lab, strict=True)]
+        values = [difference(visible, fused).mean() for visible, fused in zip(*lab, strict=True)]
         return torch.tensor(values, dtype=torch.float64, device=inputs.device)

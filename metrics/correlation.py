@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tgfbench.metrics.base import Image, Metric, MetricInfo, MetricInputs, SourceMetric
-from tgfbench.metrics.histograms import covariance
-
-
-def pearson(covariance_xy: Tensor, variance_x: Tensor, variance_y: Tensor) -> Tensor:
-    """Return Pearson's r, NaN where a variance is zero (the correlation with a constant is not defined)."""
-    scale = torch.sqrt(variance_x.clamp(min=0)) * torch.sqrt(variance_y.clamp(min=0))
-    return torch.where(scale > 0, covariance_xy / scale, torch.nan).clamp(-1, 1)
+from tgfbench.metrics.histograms import correlation, covariance, pearson
 
 
 @dataclass(frozen=True)
 class CC(SourceMetric):
     """Pearson correlation of the fused image with each source."""
-
-    sources: Literal["mean", "sum", "infrared", "visible", "reference"] = "mean"
 
     info: ClassVar[MetricInfo] = MetricInfo(
         name="CC",
@@ -34,11 +26,7 @@ class CC(SourceMetric):
     )
 
     def compare(self, inputs: MetricInputs, source: Image) -> Tensor:
-        return pearson(
-            covariance(inputs, source, "fused"),
-            covariance(inputs, source, source),
-            covariance(inputs, "fused", "fused"),
-        )
+        return pearson(inputs, source, "fused")
 
 
 @dataclass(frozen=True)
@@ -66,4 +54,4 @@ class SCD(Metric):
         # Fractional grey levels leave rounding noise where the exact difference has no variance.
         difference = torch.where(difference > 1e-12 * (fused + other), difference, 0)
         covariance_kept = covariance(inputs, kept, "fused") - covariance(inputs, removed, kept)
-        return pearson(covariance_kept, difference, covariance(inputs, kept, kept))
+        return correlation(covariance_kept, difference, covariance(inputs, kept, kept))

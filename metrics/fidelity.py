@@ -12,8 +12,6 @@ from torch import Tensor
 from tgfbench.metrics.base import SOURCES, Image, MetricInfo, MetricInputs, SourceMetric
 from tgfbench.metrics.histograms import mean_square_difference
 
-Sources = Literal["mean", "sum", "infrared", "visible", "reference"]
-
 
 @dataclass(frozen=True)
 class MSE(SourceMetric):

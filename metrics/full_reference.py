@@ -56,7 +56,7 @@ class FSIM(PiqMetric):
     """Feature similarity: phase congruency and gradient magnitude."""
 
     function = "fsim"
-    options = {"chromatic": False}
+    options: ClassVar[Mapping[str, Any]] = {"chromatic": False}
 
     info: ClassVar[MetricInfo] = MetricInfo(
         name="FSIM",
@@ -207,7 +207,7 @@ class SRSIM(PiqMetric):
     """Spectral residual similarity."""
 
     function = "srsim"
-    options = {"chromatic": False}
+    options: ClassVar[Mapping[str, Any]] = {"chromatic": False}
 
     info: ClassVar[MetricInfo] = MetricInfo(
         name="SR-SIM",

@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from tgfbench.metrics.base import Image, MetricInputs
+from tgfbench.metrics.luma import stretch
 
 LEVELS = 256
 
 
 def histogram(inputs: MetricInputs, name: Image) -> Tensor:
-    """Return the counts of the 256 grey levels of an image, float64 (B, 256)."""
-    return inputs.once(("histogram", name), lambda: _count(inputs.levels(name), LEVELS))
+    """Return the distribution of the 256 grey levels of an image, float64 (B, 256) with sum 1."""
+    return inputs.once(("histogram", name), lambda: _distribution(inputs.levels(name), LEVELS))
 
 
-def joint_histogram(inputs: MetricInputs, rows: Image, columns: Image) -> Tensor:
-    """Return the counts of grey-level pairs of two images, float64 (B, 256, 256), first image along the rows."""
+def joint_histogram(inputs: MetricInputs, rows: Image, columns: Image, *, stretched: bool = False) -> Tensor:
+    """Return the joint distribution of the grey levels of two images, float64 (B, 256, 256) with sum 1.
+
+    Args:
+        inputs: the batch.
+        rows: the image whose level is the first index.
+        columns: the image whose level is the second index.
+        stretched: count after each image was stretched to 0..255 (which changes labels, not the information).
+    """
 
     def compute() -> Tensor:
-        pairs = inputs.levels(rows) * LEVELS + inputs.levels(columns)
-        return _count(pairs, LEVELS * LEVELS).view(-1, LEVELS, LEVELS)
+        first, second = (_stretched_levels(inputs, name) if stretched else inputs.levels(name) for name in names)
+        return _distribution(first * LEVELS + second, LEVELS * LEVELS).view(-1, LEVELS, LEVELS)
 
-    return inputs.once(("joint_histogram", rows, columns), compute)
+    names = (rows, columns)
+    return inputs.once(("joint histogram", *names, stretched), compute)
 
 
-def _count(codes: Tensor, bins: int) -> Tensor:
-    """Count the codes 0..bins-1 of every image with one bincount over the whole batch."""
+def _stretched_levels(inputs: MetricInputs, name: Image) -> Tensor:
+    return inputs.once(("stretched levels", name), lambda: stretch(inputs.image(name)).long())
+
+
+def _distribution(codes: Tensor, bins: int) -> Tensor:
+    """Count the codes 0..bins-1 of every image, with one bincount over the whole batch."""
     batch = codes.shape[0]
     flat = codes.reshape(batch, -1)
+    pixels = flat.shape[1]
     if batch > 1:
         flat = flat + torch.arange(batch, device=codes.device)[:, None] * bins
-    return torch.bincount(flat.flatten(), minlength=batch * bins).view(batch, bins).double()
+    return torch.bincount(flat.flatten(), minlength=batch * bins).view(batch, bins).double() / pixels
 
 
-def entropy(counts: Tensor) -> Tensor:
-    """Return the Shannon entropy in nats of histograms (B, ...), empty bins contributing nothing."""
-    counts = counts.flatten(1)
-    probability = counts / counts.sum(1, keepdim=True)
-    return torch.special.entr(probability).sum(1)
+def entropy(distribution: Tensor, base: float = 2.0) -> Tensor:
+    """Return the Shannon entropy (B,) of distributions (B, ...), in bits unless another base is given."""
+    return torch.special.entr(distribution.flatten(1)).sum(1) / math.log(base)
 
 
-def mutual_information(joint: Tensor) -> Tensor:
-    """Return the mutual information in nats of joint histograms (B, N, M)."""
-    return entropy(joint.sum(2)) + entropy(joint.sum(1)) - entropy(joint)
+def mutual_information(joint: Tensor, base: float = 2.0) -> Tensor:
+    """Return H(X) + H(Y) - H(X, Y) of joint distributions (B, N, M), in bits unless another base is given."""
+    return entropy(joint.sum(2), base) + entropy(joint.sum(1), base) - entropy(joint, base)
 
 
 def covariance(inputs: MetricInputs, first: Image, second: Image) -> Tensor:
@@ -58,6 +72,19 @@ def covariance(inputs: MetricInputs, first: Image, second: Image) -> Tensor:
         return (product * pixels - a.sum(1) * b.sum(1)) / pixels**2
 
     return inputs.once(("global covariance", *names), compute)
+
+
+def pearson(inputs: MetricInputs, first: Image, second: Image) -> Tensor:
+    """Return Pearson's r of two images over all pixels, (B,); NaN where one of them is constant."""
+    return correlation(
+        covariance(inputs, first, second), covariance(inputs, first, first), covariance(inputs, second, second)
+    )
+
+
+def correlation(covariance_xy: Tensor, variance_x: Tensor, variance_y: Tensor) -> Tensor:
+    """Return Pearson's r from second moments, NaN where a variance is zero: r with a constant is not defined."""
+    scale = torch.sqrt(variance_x.clamp(min=0)) * torch.sqrt(variance_y.clamp(min=0))
+    return torch.where(scale > 0, covariance_xy / scale, torch.nan).clamp(-1, 1)
 
 
 def mean_square_difference(inputs: MetricInputs, first: Image, second: Image) -> Tensor:

@@ -31,12 +31,18 @@ def to_luma(images: Tensor, formula: Luma) -> Tensor:
     red, green, blue = images.unbind(1)
     if formula == "matlab":
         weights = (0.298936021293775, 0.587043074451121, 0.114020904255103)
-        luma = sum(w * channel.double() for w, channel in zip(weights, (red, green, blue), strict=True))
+        luma = weights[0] * red.double() + weights[1] * green.double() + weights[2] * blue.double()
         return torch.floor(luma + 0.5).clamp(max=255).to(torch.uint8)
     red, green, blue = red.int(), green.int(), blue.int()
     if formula == "pil":
         return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)
     return torch.div(299 * red + 587 * green + 114 * blue + 500, 1000, rounding_mode="floor").to(torch.uint8)
+
+
+def stretch(images: Tensor) -> Tensor:
+    """Stretch each image (B, H, W) to fill 0..255 and round halves up; a constant image becomes black."""
+    low, high = images.amin((1, 2), keepdim=True), images.amax((1, 2), keepdim=True)
+    return torch.floor((images - low) / (high - low).clamp(min=1e-300) * 255 + 0.5)
 
 
 def _opencv(images: Tensor) -> Tensor:

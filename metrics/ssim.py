@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric
+from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric, Sources
 from tgfbench.metrics.filters import Window, gaussian
-
-Sources = Literal["mean", "sum", "infrared", "visible", "reference"]
 
 _WANG_2003 = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales, finest first (Wang, Simoncelli, Bovik 2003)."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric
+from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric, Sources
 from tgfbench.metrics.filters import Window, gaussian
 
 NOISE_VARIANCE = 2.0
@@ -27,7 +27,7 @@ class VIF(SourceMetric):
         sources: ``"sum"`` (the evaluators' convention), ``"mean"``, or one image.
     """
 
-    sources: Literal["mean", "sum", "infrared", "visible", "reference"] = "sum"
+    sources: Sources = "sum"
 
     info: ClassVar[MetricInfo] = MetricInfo(
         name="VIF",
