@@ -141,6 +141,11 @@ class MetricInputs:
             self._once[key] = compute()
         return self._once[key]
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> MetricInputs:
+        """Return the luma images of this batch, each changed by a function of float64 (B, H, W)."""
+        names: tuple[Image, ...] = get_args(Image)
+        return MetricInputs(**{name: change(self.image(name)) for name in names if self.has(name)})
+
     def require(self, needs: tuple[Need, ...], minimum_size: int, doing: str) -> None:
         """Check that everything in ``needs`` is there and sane.
 

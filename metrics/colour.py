@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,10 +37,14 @@ class DeltaE(Metric):
     def compute(self, inputs: MetricInputs) -> Tensor:
         from skimage import color
 
-        difference = {"2000": color.deltaE_ciede2000, "94": color.deltaE_ciede94, "76": color.deltaE_cie76}[self.formula]
+        functions: dict[str, Any] = {
+            "2000": color.deltaE_ciede2000,
+            "94": color.deltaE_ciede94,
+            "76": color.deltaE_cie76,
+        }
         lab = [
             color.rgb2lab(inputs.image(name).div(255).movedim(1, -1).cpu().numpy())
             for name in ("visible_rgb", "fused_rgb")
         ]
-        values = [difference(visible, fused).mean() for visible, fused in zip(*lab, strict=True)]
+        values = [functions[self.formula](*pair).mean() for pair in zip(*lab, strict=True)]
         return torch.tensor(values, dtype=torch.float64, device=inputs.device)

@@ -13,6 +13,8 @@ from torch import Tensor
 from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric, Sources
 from tgfbench.metrics.filters import Window, gaussian
 
+Odd = Literal["pad", "drop", "repeat"]
+
 _WANG_2003 = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales, finest first (Wang, Simoncelli, Bovik 2003)."""
 
@@ -49,12 +51,14 @@ class SSIM(SourceMetric):
             ssim) or by reflection (``"mirror"``: torchmetrics).
         peak: the dynamic range L. 1 on 0..255 data is the scale error of the Tang family, 2 what scikit-image before
             0.20 assumed of float images.
+        negative: negative contrast-structure values are kept, or set to zero (``"zero"``: pyiqa).
         sources: ``"mean"`` of both, ``"sum"``, or one image.
     """
 
     window: Literal["gaussian", "uniform"] = "gaussian"
     border: Literal["valid", "replicate", "mirror"] = "valid"
     peak: Literal[255, 2, 1] = 255
+    negative: Literal["kept", "zero"] = "kept"
     sources: Sources = "mean"
 
     info: ClassVar[MetricInfo] = MetricInfo(
@@ -73,22 +77,30 @@ class SSIM(SourceMetric):
         else:
             window, bias = Window(np.full(7, 1 / 7), self.border), 49 / 48
         luminance, structure = similarity(inputs, source, "fused", window, peak=self.peak, bias=bias)
+        if self.negative == "zero":
+            structure = structure.clamp(min=0)
         return (luminance * structure).mean((1, 2))
 
 
 @dataclass(frozen=True)
 class MSSSIM(SourceMetric):
-    """Multi-scale structural similarity over five scales, negative scales counted as 0.
+    """Multi-scale structural similarity over five scales; the libraries differ in three details.
 
     Args:
         peak: the dynamic range L; 1 on 0..255 data is the scale error of tang_py and IVIF_ZOO.
-        odd: what happens to a side of odd length before it is halved: a row or column of zeros is added at both ends
-            (``"pad"``) or the last one is dropped (``"drop"``).
+        odd: what happens to a side of odd length before it is halved: zeros are added at both its ends (``"pad"``,
+            pytorch_msssim and pyiqa), its last row or column is dropped (``"drop"``, torchmetrics), or the first row
+            and column are repeated once if either side is odd (``"repeat"``, piq).
+        negative: the mean of a scale below 0 counts as 0 (``"scale"``), or already every pixel (``"pixel"``, pyiqa).
+        coarsest_border: border rule of the SSIM map at the coarsest scale; torchmetrics averages a map continued by
+            reflection (``"mirror"``) there and full windows elsewhere.
         sources: ``"mean"`` of both, ``"sum"``, or one image.
     """
 
     peak: Literal[255, 1] = 255
-    odd: Literal["pad", "drop"] = "pad"
+    odd: Odd = "pad"
+    negative: Literal["scale", "pixel"] = "scale"
+    coarsest_border: Literal["valid", "mirror"] = "valid"
     sources: Sources = "mean"
 
     info: ClassVar[MetricInfo] = MetricInfo(
@@ -101,30 +113,29 @@ class MSSSIM(SourceMetric):
     )
 
     def compare(self, inputs: MetricInputs, source: Image) -> Tensor:
-        window = Window(gaussian(11, 1.5))
+        coarsest = len(_WANG_2003) - 1
         score = torch.ones(inputs.batch, dtype=torch.float64, device=inputs.device)
         for scale, weight in enumerate(_WANG_2003):
+            window = Window(gaussian(11, 1.5), self.coarsest_border if scale == coarsest else "valid")
             level = pyramid(inputs, scale, self.odd)
             luminance, structure = similarity(level, source, "fused", window, peak=self.peak)
-            last = scale == len(_WANG_2003) - 1
-            term = (luminance * structure if last else structure).mean((1, 2))
+            if self.negative == "pixel":
+                structure = structure.clamp(min=0)
+            term = (luminance * structure if scale == coarsest else structure).mean((1, 2))
             score = score * term.clamp(min=0) ** weight
         return score
 
 
-def pyramid(inputs: MetricInputs, scale: int, odd: Literal["pad", "drop"]) -> MetricInputs:
+def pyramid(inputs: MetricInputs, scale: int, odd: Odd) -> MetricInputs:
     """Return the batch averaged over 2 x 2 pixels ``scale`` times; each level is computed once."""
     if scale == 0:
         return inputs
-
-    def halve() -> MetricInputs:
-        finer = pyramid(inputs, scale - 1, odd)
-        names: tuple[Image, ...] = ("fused", "visible", "infrared", "reference")
-        return MetricInputs(**{name: _halve(finer.image(name), odd) for name in names if finer.has(name)})
-
-    return inputs.once(("pyramid", scale, odd), halve)
+    return inputs.once(("pyramid", scale, odd), lambda: pyramid(inputs, scale - 1, odd).map(lambda x: _halve(x, odd)))
 
 
-def _halve(images: Tensor, odd: Literal["pad", "drop"]) -> Tensor:
-    margin = [side % 2 for side in images.shape[-2:]] if odd == "pad" else (0, 0)
-    return F.avg_pool2d(images[:, None], kernel_size=2, padding=tuple(margin))[:, 0]
+def _halve(images: Tensor, odd: Odd) -> Tensor:
+    uneven = [side % 2 for side in images.shape[-2:]]
+    padding = tuple(uneven) if odd == "pad" else (0, 0)
+    if odd == "repeat" and any(uneven):
+        images = F.pad(images, (1, 0, 1, 0), mode="replicate")
+    return F.avg_pool2d(images[:, None], kernel_size=2, padding=padding)[:, 0]

@@ -77,13 +77,9 @@ def scale_space(inputs: MetricInputs, scale: int) -> MetricInputs:
     if scale == 0:
         return inputs
     taps = SCALES[scale]
+    window = Window(gaussian(taps, taps / 5))
 
     def coarser() -> MetricInputs:
-        finer = scale_space(inputs, scale - 1)
-        window = Window(gaussian(taps, taps / 5))
-        names: tuple[Image, ...] = ("fused", "visible", "infrared", "reference")
-        return MetricInputs(
-            **{name: window.mean(finer, name)[:, ::2, ::2].contiguous() for name in names if finer.has(name)}
-        )
+        return scale_space(inputs, scale - 1).map(lambda images: window(images)[:, ::2, ::2].contiguous())
 
     return inputs.once(("scale space", scale), coarser)
