@@ -1,4 +1,4 @@
-"""The command line; everything heavy is imported inside the commands, so that ``list`` and ``--help`` answer at once."""
+"""The command line; what is heavy is imported inside the commands, so that ``list`` and ``--help`` answer at once."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def read_visible(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, unreadable or absurdly large; names the file.
     """
-    return np.asarray(_decode(path, lambda image: _eight_bit(image).convert("RGB")))
+    return _decode(path, lambda image: _eight_bit(image).convert("RGB"))
 
 
 def read_infrared(path: Path) -> np.ndarray:
@@ -39,7 +39,7 @@ def read_infrared(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, unreadable or absurdly large; names the file.
     """
-    return np.asarray(_decode(path, lambda image: _eight_bit(image).convert("L")))
+    return _decode(path, lambda image: _eight_bit(image).convert("L"))
 
 
 def read_label_map(path: Path) -> np.ndarray:
@@ -48,7 +48,7 @@ def read_label_map(path: Path) -> np.ndarray:
     def ids(image: Image.Image) -> Image.Image:
         return image if image.mode in ("L", "P") else image.getchannel(0)
 
-    return np.asarray(_decode(path, ids)).astype(np.uint8)
+    return _decode(path, ids).astype(np.uint8)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -146,10 +146,10 @@ def _opened(path: Path) -> Image.Image:
     return image
 
 
-def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     with _opened(path) as image:
         try:
-            return convert(image)
+            return np.asarray(convert(image))
         # Decoders report broken data through any of these; MemoryError comes from forged chunk lengths.
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, TypeError) as error:
             raise DataError(

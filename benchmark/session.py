@@ -99,8 +99,8 @@ def write_boards(root: Path, formats: Sequence[str], quiet: bool, datasets: set[
         from tgfbench.leaderboards.console import boards_to_console
 
         ids = None if datasets is None else {folder.name for folder in datasets}
-        boards = [b for b in build_boards(*frames) if ids is None or ids & set(b.run_ids)]
-        boards_to_console(boards)
+        boards = [b for b in build_boards(*frames) if ids is None or ids & set(b.rows.index)]
+        console.print(boards_to_console(boards))
     console.print("written: " + ", ".join(str(path) for path in paths))
 
 

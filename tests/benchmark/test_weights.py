@@ -1,0 +1,107 @@
+"""Checkpoints: found, verified, read without running code, and loaded exactly or refused with the reason."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tgfbench.benchmark.errors import WeightsError
+from tgfbench.benchmark.weights import WeightsInfo, load_strict, read_checkpoint, resolve_checkpoint, sha256_of
+
+
+class Code:
+    """A pickle that would run a command."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch /tmp/should-never-exist",)
+
+
+def catalogue(**fields: str) -> tuple[WeightsInfo, ...]:
+    return (WeightsInfo(name="small", origin="project", **fields),)
+
+
+def test_a_shipped_file_is_the_default_and_is_verified(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(b"weights")
+    good = catalogue(file="w.bin", sha256=sha256_of(tmp_path / "w.bin"))
+    found = resolve_checkpoint("net", good, tmp_path, None)
+    assert found is not None
+    assert (found.name, found.origin, found.info) == ("small", "project", good[0])
+    with pytest.raises(WeightsError, match="expected: sha256 0000"):
+        resolve_checkpoint("net", catalogue(file="w.bin", sha256="0000"), tmp_path, None)
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+    entry = (WeightsInfo(name="paper", origin="authors", get="write to the authors"),)
+    for request in (None, "paper"):
+        with pytest.raises(WeightsError, match="write to the authors"):
+            resolve_checkpoint("net", entry, tmp_path, request)
+    with pytest.raises(WeightsError, match=r"neither a file nor a name.*\n.*paper"):
+        resolve_checkpoint("net", entry, tmp_path, "papper")
+    with pytest.raises(WeightsError, match="no parameters"):
+        resolve_checkpoint("average", (), tmp_path, "anything")
+
+
+def test_a_users_file_is_called_the_users_unless_its_hash_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    path.write_bytes(b"x")
+    found = resolve_checkpoint("net", catalogue(), tmp_path, path)
+    assert found is not None
+    assert (found.origin, found.name) == ("user", f"mine-{sha256_of(path)[:8]}")
+    known = resolve_checkpoint("net", catalogue(sha256=sha256_of(path)), tmp_path, path)
+    assert known is not None
+    assert (known.origin, known.name) == ("project", "small")
+
+
+def test_both_formats_are_read(tmp_path: Path) -> None:
+    state = nn.Linear(3, 2).state_dict()
+    torch.save({"model": state}, tmp_path / "a.pt")
+    save_file(state, tmp_path / "a.safetensors", {"config": '{"size": "tiny"}'})
+    assert torch.equal(read_checkpoint(tmp_path / "a.pt")[0]["model"]["weight"], state["weight"])
+    tensors, metadata = read_checkpoint(tmp_path / "a.safetensors")
+    assert metadata["config"] == {"size": "tiny"}
+    assert torch.equal(tensors["weight"], state["weight"])
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors", ".model"])
+def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    for content in (b"", b"garbage that is no checkpoint", b"\x80\x02"):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="damaged"):
+            read_checkpoint(path)
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+    torch.save(nn.Linear(64, 64).state_dict(), tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-500])
+    with pytest.raises(WeightsError, match=r"cut\.pt"):
+        read_checkpoint(tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda o, p: Path(p).write_bytes(pickle.dumps(o))], ids=["zip", "plain"])
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, write: object) -> None:
+    write({"model": Code()}, tmp_path / "evil.pt")  # type: ignore[operator]
+    with pytest.raises(WeightsError, match=r"evil\.pt"):
+        read_checkpoint(tmp_path / "evil.pt")
+    assert not Path("/tmp/should-never-exist").exists()
+
+
+def test_a_state_dict_must_fit_exactly(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    good = {key: value + 1 for key, value in network.state_dict().items()}
+    load_strict(network, good, tmp_path / "good")
+    assert torch.equal(network.state_dict()["0.weight"], good["0.weight"])
+    bad = {**good, "2.weight": torch.zeros(1), "1.bias": torch.zeros(7)}
+    del bad["0.bias"]
+    with pytest.raises(WeightsError) as caught:
+        load_strict(network, bad, tmp_path / "bad")
+    for part in ("1 missing: 0.bias", "1 unexpected: 2.weight", "1 misshaped: 1.bias (7,), expected (2,)"):
+        assert part in str(caught.value)
+    with pytest.raises(WeightsError, match="a state dict"):
+        load_strict(network, {"0.weight": 3}, tmp_path / "bad")  # type: ignore[dict-item]
