@@ -6,13 +6,12 @@ from ``tgfbench.methods.base`` on first use.
 
 from __future__ import annotations
 
-import inspect
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tgfbench.benchmark.errors import UsageError, suggest
+from tgfbench.benchmark.errors import UsageError
+from tgfbench.benchmark.options import check_options
 from tgfbench.benchmark.registry import Registry, subclass_of
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def create_method(
     """
     from tgfbench.benchmark.weights import folder_of, resolve_checkpoint
 
-    checked = _checked_options(cls, options)
+    checked = check_options(f"setting the options of {cls.info.name}", cls, options, ("checkpoint", "device"))
     place = resolve_device(device)
     checkpoint = resolve_checkpoint(cls.info.name, cls.info.weights, folder_of(cls), weights)
     return cls(checkpoint=checkpoint, device=place, **checked)
@@ -109,59 +108,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if (found.index or 0) >= known.get(found.type, 0):
         raise problem
     return found
-
-
-def _checked_options(cls: type[FusionMethod], options: Mapping[str, Any]) -> dict[str, Any]:
-    known = _option_parameters(cls)
-    doing = f"setting the options of {cls.info.name}"
-    for name in options:
-        if name not in known:
-            hint = suggest(name, known) if known else "this method has no options"
-            raise UsageError(doing, found=f"no option is called {name!r}", hint=hint)
-    needed = [name for name, p in known.items() if p.default is inspect.Parameter.empty and name not in options]
-    if needed:
-        raise UsageError(doing, found=f"no value for {', '.join(needed)}", hint=f"give {needed[0]}=VALUE")
-    return {
-        name: _converted(doing, name, value, known[name].annotation) if isinstance(value, str) else value
-        for name, value in options.items()
-    }
-
-
-def _option_parameters(cls: type[FusionMethod]) -> dict[str, inspect.Parameter]:
-    """Return the constructor's keyword arguments; through ``**kwargs`` also those of the classes above."""
-    found: dict[str, inspect.Parameter] = {}
-    for owner in cls.__mro__:
-        if "__init__" not in vars(owner):
-            continue
-        constructor = vars(owner)["__init__"]
-        try:
-            hints = typing.get_type_hints(constructor)
-        except NameError:  # an annotation that is imported for type checkers only: nothing to convert to
-            hints = {}
-        parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        for p in parameters:
-            if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in ("checkpoint", "device"):
-                found.setdefault(p.name, p.replace(annotation=hints.get(p.name, Any)))
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return found
-
-
-def _converted(doing: str, name: str, value: str, annotation: Any) -> Any:
-    from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-
-    if value.lower() == "none" and type(None) in typing.get_args(annotation):
-        return None
-    try:
-        return TypeAdapter(annotation).validate_python(value)
-    except PydanticSchemaGenerationError:  # a type of the method's own, which it must read from a string by itself
-        return value
-    except ValidationError as error:
-        expected = getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else str(annotation)
-        reason = error.errors()[0]["msg"]
-        raise UsageError(
-            f"{doing}: {name}", found=f"{value!r} ({reason})", expected=f"a value of type {expected}"
-        ) from error
 
 
 def __getattr__(name: str) -> Any:

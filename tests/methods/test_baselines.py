@@ -126,24 +126,63 @@ def test_lifting_equals_the_filter_bank_of_the_biorthogonal_spline_wavelet(count
     np.testing.assert_allclose(baselines._synthesise(low, high, dim).flatten().numpy(), signal.numpy(), atol=1e-12)
 
 
-@pytest.mark.parametrize(("radius", "epsilon"), [(1, 1e-6), (3, 0.3), (20, 0.01)])
-def test_guided_filter_equals_its_definition(radius: int, epsilon: float) -> None:
-    guide, image = random_image(5, 2, 13, 17).double().numpy()
+def guided_filter_by_definition(guide: np.ndarray, image: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+    """A linear regression in every window, then the mean of the lines that cover a pixel."""
     windows = {
         (y, x): np.s_[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
-        for y in range(13)
-        for x in range(17)
+        for y, x in np.ndindex(guide.shape)
     }
-    slope, offset = np.zeros((2, 13, 17))
+    slope, offset = np.zeros((2, *guide.shape))
     for at, window in windows.items():
         g, p = guide[window], image[window]
-        slope[at] = ((g * p).mean() - g.mean() * p.mean()) / (g.var() + epsilon)
+        slope[at] = ((g - g.mean()) * p).mean() / (g.var() + epsilon)
         offset[at] = p.mean() - slope[at] * g.mean()
-    expected = [slope[window].mean() * guide[at] + offset[window].mean() for at, window in windows.items()]
-    found = baselines._guided_filter(
-        torch.from_numpy(guide)[None, None], torch.from_numpy(image)[None, None], radius, epsilon
-    )
-    np.testing.assert_allclose(found.flatten().numpy(), expected, atol=1e-9)
+    filtered = [slope[window].mean() * guide[at] + offset[window].mean() for at, window in windows.items()]
+    return np.reshape(filtered, guide.shape)
+
+
+@pytest.mark.parametrize(("radius", "epsilon"), [(1, 1e-6), (3, 0.3), (20, 0.01)])
+def test_guided_filter_equals_its_definition(radius: int, epsilon: float) -> None:
+    guide, image = random_image(5, 2, 1, 1, 13, 17).double()
+    found = baselines._guided_filter(guide, image, radius, epsilon)[0, 0].numpy()
+    expected = guided_filter_by_definition(guide[0, 0].numpy(), image[0, 0].numpy(), radius, epsilon)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("scene", ["noise", "faint", "ramp"])
+def test_guided_filter_fusion_equals_the_paper(scene: str) -> None:
+    """Against the paper's steps in float64, through OpenCV and numpy.
+
+    Faint contrast needs more than single precision; on noisy ramps the filtered weights leave [0, 1].
+    """
+    noise = random_image(5, 2, 1, 1, 24, 31)
+    ramp = torch.linspace(0, 0.9, 24)[:, None] * torch.linspace(0, 1, 31)
+    ramps = torch.stack([ramp, ramp.flip(1)])[:, None, None]
+    pair = {"noise": noise, "faint": 1 - 4e-3 * noise, "ramp": ramps**2 + 0.01 * noise}[scene]
+    images = [image[0, 0].double().numpy() for image in pair]
+    bases = [cv2.blur(image, (31, 31), borderType=cv2.BORDER_REPLICATE) for image in images]
+    saliency = [
+        cv2.GaussianBlur(
+            np.abs(cv2.Laplacian(image, cv2.CV_64F, ksize=1, borderType=cv2.BORDER_REPLICATE)),
+            (11, 11),
+            5.0,
+            borderType=cv2.BORDER_REPLICATE,
+        )
+        for image in images
+    ]
+    chosen = [(own >= other).astype(float) for own, other in (saliency, saliency[::-1])]
+    expected = np.zeros_like(images[0])
+    for layers, radius, epsilon in (
+        (bases, 45, 0.3),
+        ([image - base for image, base in zip(images, bases, strict=True)], 7, 1e-6),
+    ):
+        weights = [
+            guided_filter_by_definition(image, pick, radius, epsilon).clip(0, 1)
+            for image, pick in zip(images, chosen, strict=True)
+        ]
+        expected += sum(w * layer for w, layer in zip(weights, layers, strict=True)) / sum(weights)
+    found = GuidedFilter().fuse_grey(*pair)[0, 0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 if scene == "faint" else 1e-5)
 
 
 def test_smoothing_and_laplacian_equal_opencv() -> None:
