@@ -281,7 +281,7 @@ def _by_stem(folder: Path | None, suffixes: Sequence[str]) -> tuple[dict[str, Pa
     if folder is None or not folder.is_dir():
         return found, left_out
     for path in list_folder(folder, doing=f"listing {folder}"):
-        if path.suffix.lower() not in suffixes:
+        if path.suffix.lower() not in suffixes or not path.is_file():
             continue
         if UNSAFE_IN_KEYS.search(path.stem):
             printable = str(path).encode("utf-8", "backslashreplace").decode()

@@ -85,8 +85,8 @@ def locate(
         for home in [*_inner(dataset_root, inner), dataset_root]:
             if not holds_images(home):
                 continue
-            inside_own = home == folder and _same(folder.name, inner) and _same(folder.parent.name, info.name)
-            return Place(folder.parent if inside_own else dataset_root, home)
+            nested = _same(home.name, inner) and _same(home.parent.name, info.name)
+            return Place(home.parent if nested else dataset_root, home)
     shown = ", ".join(child.name for child in inside[:MAX_ENTRIES_SHOWN])
     shown += ", …" if len(inside) > MAX_ENTRIES_SHOWN else ""
     raise DataError(
