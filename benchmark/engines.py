@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tgfbench.benchmark.errors import MethodError, TgfbenchError, UsageError
+from tgfbench.benchmark.errors import MethodError, MetricError, TgfbenchError, UsageError
 from tgfbench.benchmark.images import read_visible
 from tgfbench.benchmark.store import Image
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tgfbench.benchmark.plan import PlannedRun, RunSpec
     from tgfbench.datasets.base import Sample
+    from tgfbench.metrics.evaluation import Protocol as MetricProtocol
 
 RANGE_SLACK = 1e-4
 """How far outside [0, 1] an output may lie: float32 noise is clamped, more is a method's mistake."""
@@ -103,10 +104,11 @@ class Stages:
             fused = read_visible(run.image_path(work.key))
         else:
             outcome.image = run.write_image(work.key, fused, outcome.text)
+        refusals = []
         for name, metrics in work.metrics.items():
-            protocol = self._protocols[name].select(metrics)
-            extra = {} if sample.reference is None else {"reference": sample.reference}
-            outcome.scores[name] = protocol.evaluate(fused, sample.visible, sample.infrared, **extra)
+            outcome.scores[name], refused = measure(self._protocols[name].select(metrics), fused, sample)
+            refusals += refused
+        outcome.error = "; ".join(refusals)
         return outcome
 
     def _masks(self, sample: Sample) -> np.ndarray | None:
@@ -262,6 +264,31 @@ def fuse_sample(method: Any, sample: Sample, text: str, mask: np.ndarray | None 
     if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
         raise MethodError(doing, found=f"values in [{low:.4g}, {high:.4g}]", expected="values in [0, 1]")
     return (fused[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def measure(protocol: MetricProtocol, fused: np.ndarray, sample: Sample) -> tuple[dict[str, float], list[str]]:
+    """Score one fused image; a metric that refuses it (too small, say) costs no other metric.
+
+    Args:
+        protocol: the metrics.
+        fused: uint8 (H, W, 3) RGB.
+        sample: its sources.
+
+    Returns:
+        Values by metric, and the messages of the metrics that refused.
+    """
+    extra = {} if sample.reference is None else {"reference": sample.reference}
+    images = (fused, sample.visible, sample.infrared)
+    try:
+        return protocol.evaluate(*images, **extra), []
+    except MetricError:
+        values, refusals = {}, []
+        for metric in protocol.metrics:
+            try:
+                values |= protocol.select([metric]).evaluate(*images, **extra)
+            except MetricError as error:
+                refusals.append(error.one_line)
+        return values, refusals
 
 
 def message_of(error: BaseException) -> str:

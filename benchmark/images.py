@@ -149,7 +149,7 @@ def _opened(path: Path) -> Image.Image:
 def _decode(path: Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     with _opened(path) as image:
         try:
-            return np.asarray(convert(image))
+            return np.array(convert(image))
         # Decoders report broken data through any of these; MemoryError comes from forged chunk lengths.
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, TypeError) as error:
             raise DataError(

@@ -18,7 +18,7 @@ from tgfbench.benchmark.store import Run
 if TYPE_CHECKING:
     from tgfbench.datasets.base import Dataset, Texts
     from tgfbench.methods.base import FusionMethod, MethodInfo
-    from tgfbench.metrics.protocols import Protocol
+    from tgfbench.metrics.evaluation import Protocol
 
 Overwrite = Literal["only-missing", "always", "never"]
 

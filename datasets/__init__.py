@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tgfbench.benchmark.errors import UsageError
+from tgfbench.benchmark.options import check_options
 from tgfbench.benchmark.registry import Registry, subclass_of
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def load_dataset(name: str, root: str | Path | None = None, split: str = "test",
         root: the folder that holds the dataset's folder, or the dataset's folder itself; None reads the environment
             variable ``TGFBENCH_DATA`` (datasets without files need none).
         split: one of the dataset's splits.
-        **options: keyword arguments of the dataset's constructor.
+        **options: keyword arguments of the dataset's constructor; strings are converted to the annotated type.
 
     Returns:
         An ordered, iterable collection of samples with ``keys``, ``problems`` and ``fingerprint()``.
@@ -46,17 +45,8 @@ def load_dataset(name: str, root: str | Path | None = None, split: str = "test",
         DataError: the folder is missing, empty or of another layout.
     """
     dataset = DATASETS.load(name)
-    signature = inspect.signature(dataset)
-    try:
-        signature.bind(root=root, split=split, **options)
-    except TypeError as error:
-        known = [parameter for parameter in signature.parameters if parameter not in ("root", "split")]
-        raise UsageError(
-            f"opening the dataset {dataset.info.name}",
-            found=str(error),
-            expected=f"options among {', '.join(known)}" if known else "no options",
-        ) from None
-    return dataset(root=root, split=split, **options)  # type: ignore[call-arg]  # Dataset leaves the constructor open
+    checked = check_options(f"opening the dataset {dataset.info.name}", dataset, options, ("root", "split"))
+    return dataset(root=root, split=split, **checked)  # type: ignore[call-arg]  # Dataset leaves the constructor open
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOUNDATIONS = {"errors", "registry", "images", "text", "weights", "compat"}
+FOUNDATIONS = {"errors", "registry", "images", "options", "text", "weights", "compat"}
 ENGINE_ROOMS = {"datasets", "methods", "metrics", "leaderboards"}
 ROOMS = [*sorted(ENGINE_ROOMS), "benchmark"]
 
