@@ -162,7 +162,7 @@ def test_weights_are_refused_by_a_method_without_parameters() -> None:
 def test_unknown_option_suggests_a_close_one() -> None:
     with pytest.raises(UsageError, match=r"no option is called 'level'\n  try: did you mean levels"):
         load_method("dwt", level=3)
-    with pytest.raises(UsageError, match="this method has no options"):
+    with pytest.raises(UsageError, match="there are no options here"):
         load_method("average", level=3)
 
 
