@@ -262,7 +262,7 @@ def make_m3fd(home: Path) -> None:
         (home / "splits" / f"zxSplit_{part}.txt").write_text(f"{name}\n99999.png\n")
 
 
-MINIATURES = {
+MINIATURES: dict[str, tuple[Callable[[Path], None], dict[str, tuple[str, ...]]]] = {
     "tno": (lambda home: make_pairs(home / "vis", home / "ir", ["01", "02"]), {"test": ("01", "02")}),
     "roadscene": (make_roadscene, {"test": ("FLIR_00211",), "train": ("FLIR_99999",)}),
     "msrs": (make_msrs, {"test": ("00002N",), "train": ("00001D", "00003N")}),
