@@ -1,0 +1,177 @@
+"""What a reader of a board sees, as plain text: headings, legends, rounded numbers, best and second best, footnotes.
+
+Every output format escapes and decorates this same layout, so all of them say the same.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from tgfbench.leaderboards.board import Board
+from tgfbench.leaderboards.grouping import counted, listed
+
+NOT_AVAILABLE = "n/a"
+NOT_RANKED = "–"
+LEGEND = {
+    "A": "weights by the method's authors",
+    "P": "weights trained by this project",
+    "U": "weights of the user",
+    "R": "reconstruction from the paper, no authors' code is public",
+    "S": "some of these images were seen in training, see below",
+}
+ORIGIN_MARKS = {"authors": "A", "project": "P", "user": "U"}
+READING = (
+    "Every number is a mean over images, the same images for every row of a table. "
+    "↑: higher is better, ↓: lower is better; of the ranked rows the best is bold, the second best underlined. "
+    "Average rank: mean over the metrics with a direction, ties sharing a rank. "
+    "Source images are listed last and not ranked."
+)
+
+Emphasis = Literal["", "best", "second"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A rounded number, or n/a, and how it stands out."""
+
+    text: str
+    emphasis: Emphasis = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: its label, the legend's letters that apply, its average rank and its values."""
+
+    label: str
+    marks: str
+    rank: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A board as text, without any escaping.
+
+    Attributes:
+        heading: dataset, split, images and protocol.
+        differences: what separates the board from the main one, each a clause.
+        facts: conditions that hold for the board, each a sentence without its full stop.
+        columns: metric titles with their arrows.
+        rows: in the order of the board.
+        footnotes: remarks about single rows and metrics.
+    """
+
+    heading: str
+    differences: tuple[str, ...]
+    facts: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...]
+
+
+def lay_out(board: Board) -> Layout:
+    """Lay a board out for reading."""
+    marks = [_marks(row) for _, row in board.rows.iterrows()]
+    columns = [_column(board, metric) for metric in board.metrics.index]
+    rows = tuple(
+        Row(
+            label=visible_text(row["label"]),
+            marks=marks[i],
+            rank=f"{row['average_rank']:.2f}" if row["ranked"] else NOT_RANKED,
+            cells=tuple(column[i] for column in columns),
+        )
+        for i, (_, row) in enumerate(board.rows.iterrows())
+    )
+    return Layout(
+        heading=visible_text(f"{board.dataset} ({board.split}, {_images(board)}), protocol {board.protocol}"),
+        differences=tuple(visible_text(text) for text in board.differences),
+        facts=tuple(visible_text(text) for text in _facts(board, marks)),
+        columns=tuple(
+            visible_text(title) + {True: " ↑", False: " ↓", None: ""}[direction]
+            for title, direction in zip(board.metrics["title"], board.metrics["higher_is_better"], strict=True)
+        ),
+        rows=rows,
+        footnotes=tuple(visible_text(text) for text in (*_seen(board), *board.notes)),
+    )
+
+
+def visible_text(text: str) -> str:
+    """Return text on one line in which control and direction-changing characters are spelt out, e.g. ``\\u202e``."""
+    return "".join(
+        f"\\u{ord(char):04x}" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char for char in text
+    )
+
+
+def decimals_for(values: Iterable[float]) -> int | None:
+    """Return the decimals that show four significant digits of the largest value; None asks for exponents."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest == 0:
+        return 3
+    return None if largest < 1e-4 else max(0, 3 - math.floor(math.log10(largest)))
+
+
+def _column(board: Board, metric: str) -> list[Cell]:
+    values = board.means[metric].to_numpy()
+    decimals = decimals_for(values)
+    emphasis = _emphasis(values, board.rows["ranked"].to_numpy(dtype=bool), board.metrics["higher_is_better"][metric])
+    return [Cell(_number(v, decimals), e) for v, e in zip(values, emphasis, strict=True)]
+
+
+def _number(value: float, decimals: int | None) -> str:
+    if not math.isfinite(value):
+        return NOT_AVAILABLE
+    if decimals is None:
+        return f"{value:.3e}"
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0 turns -0.0 into 0.0
+
+
+def _emphasis(values: np.ndarray, ranked: np.ndarray, higher_is_better: bool | None) -> list[Emphasis]:
+    """Mark the best and the second best exact value among ranked rows; equal values share the mark."""
+    compared = values[ranked & np.isfinite(values)]
+    if higher_is_better is None or len(compared) < 2:
+        return [""] * len(values)
+    distinct = sorted(set(compared.tolist()), reverse=higher_is_better)
+    words: dict[float, Emphasis] = dict(zip(distinct, ("best", "second"), strict=False))  # type: ignore[arg-type]
+    return [words.get(value, "") if is_ranked else "" for value, is_ranked in zip(values.tolist(), ranked, strict=True)]
+
+
+def _marks(row: pd.Series) -> str:
+    marks = ORIGIN_MARKS.get(row["weights_origin"], "")
+    return marks + "R" * bool(row["reconstruction"]) + "S" * (row["seen_in_training"] > 0)
+
+
+def _images(board: Board) -> str:
+    if board.images == board.asked:
+        return counted(board.images)
+    return f"{board.images} of {counted(board.asked)}"
+
+
+def _facts(board: Board, marks: list[str]) -> list[str]:
+    facts = [f"{letter}: {words}" for letter, words in LEGEND.items() if any(letter in mark for mark in marks)]
+    policies = board.rows.loc[board.rows["text_policy"] != ""].groupby("text_policy", sort=True)["label"]
+    if len(policies) == 1:
+        facts.append(f"Text: {next(iter(policies))[0]}")
+    elif len(policies) > 1:
+        facts.append("Text: " + "; ".join(f"{policy} for {listed(sorted(labels))}" for policy, labels in policies))
+    raised = [f"{m['title']} {m['version']}" for _, m in board.metrics.iterrows() if m["version"] != 1]
+    if raised:
+        others = "" if len(raised) == len(board.metrics) else ", all others 1"
+        facts.append(f"Metric versions: {', '.join(raised)}{others}")
+    if board.fingerprint:
+        facts.append(f"Data fingerprint: {board.fingerprint[:12]}")
+    return facts
+
+
+def _seen(board: Board) -> list[str]:
+    return [
+        f"{row['label']}: seen in training: {row['seen_in_training']} of {counted(board.asked)}"
+        for _, row in board.rows.iterrows()
+        if row["seen_in_training"] > 0
+    ]

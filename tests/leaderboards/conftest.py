@@ -1,0 +1,84 @@
+"""Small stores made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import pytest
+
+
+class StoreFrames:
+    """Builds the three frames a store hands over, run by run."""
+
+    def __init__(self) -> None:
+        self.run_rows: list[dict[str, object]] = []
+        self.score_rows: list[tuple[object, ...]] = []
+        self.metric_rows: list[dict[str, object]] = []
+
+    def metric(self, name: str, higher: bool | None = True, protocol: str = "core", title: str = "") -> None:
+        order = len(self.metric_rows)
+        card = {"protocol": protocol, "metric": name, "title": title or name, "higher_is_better": higher}
+        self.metric_rows.append({**card, "order": order})
+
+    def run(
+        self,
+        method: str,
+        values: Mapping[str, Sequence[float | None]] | None = None,
+        *,
+        keys: Sequence[str] = (),
+        protocol: str = "core",
+        versions: Mapping[str, int] | None = None,
+        **facts: object,
+    ) -> str:
+        """Add a run; ``values`` holds one list per metric, one value per image, None for an image without a score."""
+        run_id = str(facts.pop("run_id", f"run-{len(self.run_rows):02d}"))
+        row: dict[str, object] = {
+            "run_id": run_id,
+            "dataset": "roadscene",
+            "split": "test",
+            "fingerprint": "f" * 64,
+            "images": max((len(v) for v in (values or {}).values()), default=1),
+            "method": method,
+            "title": method.title(),
+            "weights": "",
+            "weights_origin": "none",
+            "reconstruction": False,
+            "tags": "",
+            "text_policy": "dataset",
+            "options": "{}",
+            "seen_in_training": 0,
+            "finished_at": "2025-03-01T12:00:00+00:00",
+        }
+        assert set(facts) <= set(row), facts
+        self.run_rows.append(row | facts)
+        self.score(run_id, values or {}, keys=keys, protocol=protocol, versions=versions)
+        return run_id
+
+    def score(
+        self,
+        run_id: str,
+        values: Mapping[str, Sequence[float | None]],
+        *,
+        keys: Sequence[str] = (),
+        protocol: str = "core",
+        versions: Mapping[str, int] | None = None,
+    ) -> None:
+        for metric, column in values.items():
+            if not any(card["metric"] == metric and card["protocol"] == protocol for card in self.metric_rows):
+                self.metric(metric, protocol=protocol)
+            for number, value in enumerate(column):
+                key = keys[number] if keys else f"test-{number:04d}"
+                if value is not None:
+                    self.score_rows.append((run_id, key, protocol, metric, value, (versions or {}).get(metric, 1)))
+
+    @property
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        columns = ["run_id", "key", "protocol", "metric", "value", "metric_version"]
+        scores = pd.DataFrame(self.score_rows, columns=columns)
+        return pd.DataFrame(self.run_rows), scores, pd.DataFrame(self.metric_rows)
+
+
+@pytest.fixture
+def store() -> StoreFrames:
+    return StoreFrames()
