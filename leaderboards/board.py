@@ -173,9 +173,9 @@ def _means(
 ) -> tuple[np.ndarray, list[str]]:
     """Average (rows, metrics, images) over images, and say where and why there is no mean."""
     means = np.full(values.shape[:2], np.nan)
-    measured = stored.any(axis=2)
-    finite = np.asarray(np.isfinite(values))
-    not_undefined = np.asarray(finite | ~stored)
+    measured = np.asarray(stored.any(axis=2))
+    finite = np.isfinite(values)
+    not_undefined = finite | ~stored
     names = np.asarray(keys, dtype=object)
     notes: list[str] = []
     for column, title in enumerate(titles):
@@ -215,7 +215,7 @@ def _ranks(
     """Return which metrics count, which rows are ranked, the average ranks and what to say about exceptions."""
     directed = np.array([direction is not None for direction in columns["higher_is_better"]], dtype=bool)
     contender = ~rows["source"].to_numpy(dtype=bool)
-    known = np.asarray(np.isfinite(means))
+    known = np.isfinite(means)
     counts = directed & (2 * known[contender].sum(axis=0) > contender.sum())
     ranked = contender & known[:, counts].all(axis=1)
     average = np.full(len(rows), np.nan)
