@@ -78,9 +78,9 @@ class MethodRequest:
 
     def load(self) -> FusionMethod:
         """Load the method and its weights."""
-        from tgfbench.methods import load_method
+        from tgfbench.methods import METHODS, create_method
 
-        return load_method(self.name, weights=self.weights, device=self.device, **self.options)
+        return create_method(METHODS.load(self.name), self.options, weights=self.weights, device=self.device)
 
 
 @dataclass(frozen=True)
