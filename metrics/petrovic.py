@@ -1,7 +1,7 @@
 """Gradient-preservation metrics besides Xydeas's Qabf: Q_G of Liu and Petrovic's Qabf, Labf and Nabf.
 
-Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,). Qabf, Labf and Nabf are three sums over the
-same maps: compute those once with ``petrovic_maps`` and hand them on as ``maps``.
+Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,). Qabf, Labf and Nabf are three sums over
+the same maps: compute those once with ``petrovic_maps`` and hand them on as ``maps``.
 """
 
 from __future__ import annotations
