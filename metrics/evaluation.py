@@ -16,6 +16,7 @@ from tgfbench.benchmark.registry import normalise
 from tgfbench.metrics import METRICS
 from tgfbench.metrics.base import Metric, MetricInfo, MetricInputs, load_variant
 from tgfbench.metrics.luma import to_luma
+from tgfbench.metrics.memory import keep_freed_memory
 from tgfbench.metrics.protocols import CORE, ProtocolCard
 
 EXTRA = {
@@ -24,7 +25,7 @@ EXTRA = {
 }
 """What ``evaluate`` accepts beyond the three images, by name."""
 
-CHUNK_PIXELS = 2**21
+CHUNK_PIXELS = {"cpu": 2**18, "cuda": 2**23}
 """Images are scored in chunks of about this many pixels, so that memory does not grow with the batch."""
 
 
@@ -148,6 +149,8 @@ class Protocol:
             self._check(name, tensor, fused)
         if confidence is not None:
             tensors["confidence"] = confidence
+        if fused.is_cpu:
+            keep_freed_memory()
         parts = [self._score(chunk) for chunk in self._chunks(tensors)]
         return {name: torch.cat([part[name] for part in parts]) for name in self.metrics}
 
@@ -187,7 +190,7 @@ class Protocol:
 
     def _chunks(self, tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         batch, pixels = tensors["fused"].shape[0], tensors["fused"][0].numel()
-        step = max(1, CHUNK_PIXELS // pixels)
+        step = max(1, CHUNK_PIXELS.get(tensors["fused"].device.type, 2**23) // pixels)
         for start in range(0, batch, step):
             yield {name: tensor[start : start + step] for name, tensor in tensors.items()}
 

@@ -6,7 +6,8 @@ in float64 than a convolution in torch and equal to it up to the order of summat
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -98,42 +99,68 @@ def sobel(inputs: MetricInputs, name: Image, border: Border) -> tuple[Tensor, Te
     return inputs.once(("sobel", name, border), compute)
 
 
+class Moments(NamedTuple):
+    """Local means of two images x and y, of their squares and of their product, each (B, h, w)."""
+
+    mean_x: Tensor
+    mean_y: Tensor
+    square_x: Tensor
+    square_y: Tensor
+    product: Tensor
+
+    @property
+    def variance_x(self) -> Tensor:
+        """Local (biased) variance of x."""
+        return self.square_x - self.mean_x.square()
+
+    @property
+    def variance_y(self) -> Tensor:
+        """Local (biased) variance of y."""
+        return self.square_y - self.mean_y.square()
+
+    @property
+    def covariance(self) -> Tensor:
+        """Local (biased) covariance of x and y."""
+        return self.product - self.mean_x * self.mean_y
+
+
+@dataclass(frozen=True)
 class Window:
-    """A local window and its border rule: the weights under which local means, variances and covariances are taken.
+    """A local window and its border rule: the weights under which local moments are taken.
 
     Args:
         kernel: 1-D weights with sum 1; the window is their outer product.
         border: see ``separable``.
     """
 
-    def __init__(self, kernel: np.ndarray, border: Border = "valid") -> None:
-        self.kernel, self.border = kernel, border
-        self._key = (kernel.tobytes(), border)
+    kernel: tuple[float, ...]
+    border: Border = "valid"
 
-    def mean(self, inputs: MetricInputs, name: Image) -> Tensor:
-        """Local mean of an image."""
-        return inputs.once(("mean", name, self._key), lambda: self(inputs.image(name)))
+    @classmethod
+    def gaussian(cls, size: int, sigma: float, border: Border = "valid") -> Window:
+        """A Gaussian window of ``size`` taps."""
+        return cls(tuple(gaussian(size, sigma)), border)
 
-    def product(self, inputs: MetricInputs, first: Image, second: Image) -> Tensor:
-        """Local mean of the product of two images."""
-        names = tuple(sorted((first, second)))
-        return inputs.once(
-            ("product", *names, self._key), lambda: self(inputs.image(names[0]) * inputs.image(names[1]))
-        )
-
-    def covariance(self, inputs: MetricInputs, first: Image, second: Image) -> Tensor:
-        """Local (biased) covariance of two images, or the variance of one."""
-        names = tuple(sorted((first, second)))
-
-        def compute() -> Tensor:
-            return self.product(inputs, *names) - self.mean(inputs, names[0]) * self.mean(inputs, names[1])
-
-        return inputs.once(("covariance", *names, self._key), compute)
+    @classmethod
+    def uniform(cls, size: int, border: Border = "valid") -> Window:
+        """A square of equal weights."""
+        return cls((1 / size,) * size, border)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the local mean of (B, H, W) images."""
-        return separable(images, self.kernel, self.kernel, self.border)
+        kernel = np.asarray(self.kernel)
+        return separable(images, kernel, kernel, self.border)
 
+    def mean(self, inputs: MetricInputs, name: Image) -> Tensor:
+        """Local mean of an image."""
+        return inputs.once(("mean", name, self), lambda: self(inputs.image(name)))
 
-WANG = Window(gaussian(11, 1.5))
-"""The window of Wang, Bovik, Sheikh, Simoncelli 2004: Gaussian, 11 taps, sigma 1.5, full windows only."""
+    def product(self, inputs: MetricInputs, first: Image, second: Image) -> Tensor:
+        """Local mean of the product of two images."""
+        x, y = sorted((first, second))
+        return inputs.once(("product", x, y, self), lambda: self(inputs.image(x) * inputs.image(y)))
+
+    def moments(self, inputs: MetricInputs, x: Image, y: Image) -> Moments:
+        """Local moments of two images."""
+        squares = (self.product(inputs, name, name) for name in (x, y))
+        return Moments(self.mean(inputs, x), self.mean(inputs, y), *squares, self.product(inputs, x, y))

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from tgfbench.metrics.base import SOURCES, Image, Metric, MetricInfo, MetricInputs, Need
+from tgfbench.metrics.elementwise import atan, exp, magnitude
 from tgfbench.metrics.filters import sobel
+from tgfbench.metrics.pixels import pixel_sums
 
 STRENGTH = (0.9994, -15.0, 0.5)
 ANGLE = (0.9879, -22.0, 0.8)
@@ -42,9 +44,8 @@ class Qabf(Metric):
         sources: tuple[Image, ...] = ("reference",) if self.single_source else SOURCES
         kept = available = torch.zeros(inputs.batch, dtype=torch.float64, device=inputs.device)
         for source in sources:
-            strength, _ = edges(inputs, source)
-            kept = kept + (preservation(inputs, source) * strength).sum((1, 2))
-            available = available + strength.sum((1, 2))
+            sums = pixel_sums(_transfer, *edges(inputs, source), *edges(inputs, "fused"))
+            kept, available = kept + sums[0], available + sums[1]
         return torch.where(available > 0, kept / available, torch.nan)
 
     @property
@@ -58,21 +59,19 @@ def edges(inputs: MetricInputs, name: Image) -> tuple[Tensor, Tensor]:
     def compute() -> tuple[Tensor, Tensor]:
         across, down = sobel(inputs, name, "zero")
         # The published operators are right minus left and upper minus lower; with no horizontal difference, +pi/2.
-        angle = torch.where(across == 0, math.pi / 2, torch.atan(-down / across))
-        return torch.hypot(across, down), angle
+        angle = torch.where(across == 0, math.pi / 2, atan(-down / across))
+        return magnitude(across, down), angle
 
     return inputs.once(("edges", name), compute)
 
 
-def preservation(inputs: MetricInputs, source: Image) -> Tensor:
-    """Return the edge preservation map Q of the fused image against one source, (B, H, W) in [0, 1]."""
-    strength_s, angle_s = edges(inputs, source)
-    strength_f, angle_f = edges(inputs, "fused")
+def _transfer(strength_s: Tensor, angle_s: Tensor, strength_f: Tensor, angle_f: Tensor) -> tuple[Tensor, Tensor]:
+    """Edge preservation of a source (s) in the fused image (f) times the edge strength of the source, and that alone."""
     ratio = torch.minimum(strength_s, strength_f) / torch.maximum(strength_s, strength_f)
     ratio = torch.where(strength_s == strength_f, strength_f, ratio)
     alignment = 1 - (angle_s - angle_f).abs() * (2 / math.pi)
-    return _sigmoid(ratio, *STRENGTH) * _sigmoid(alignment, *ANGLE)
+    return _sigmoid(ratio, *STRENGTH) * _sigmoid(alignment, *ANGLE) * strength_s, strength_s
 
 
 def _sigmoid(value: Tensor, gain: float, slope: float, centre: float) -> Tensor:
-    return gain / (1 + torch.exp(slope * (value - centre)))
+    return gain / (1 + exp(slope * (value - centre)))

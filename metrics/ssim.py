@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric, Sources
-from tgfbench.metrics.filters import Window, gaussian
+from tgfbench.metrics.filters import Moments, Window
+from tgfbench.metrics.pixels import pixel_mean
 
 Odd = Literal["pad", "drop", "repeat"]
 
@@ -19,25 +19,25 @@ _WANG_2003 = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales, finest first (Wang, Simoncelli, Bovik 2003)."""
 
 
-def similarity(
-    inputs: MetricInputs, first: Image, second: Image, window: Window, *, peak: float, bias: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Return the luminance and the contrast-structure maps of two images, each (B, h, w).
+def similarity(moments: Moments, c1: float, c2: float, *, bias: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return the luminance and the contrast-structure maps of two images, each (B, h, w); SSIM is their product.
 
     Args:
-        inputs: the batch.
-        first: one image.
-        second: the other; the maps are symmetric in the two.
-        window: where local moments are taken.
-        peak: the dynamic range L of the constants (0.01 L)^2 and (0.03 L)^2.
+        moments: of the two images, in either order.
+        c1: constant of the luminance term.
+        c2: constant of the contrast-structure term.
         bias: factor on variances and covariance, n / (n - 1) for sample statistics.
     """
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    mean_x, mean_y = window.mean(inputs, first), window.mean(inputs, second)
-    var_x, var_y = window.covariance(inputs, first, first), window.covariance(inputs, second, second)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
-    structure = (2 * bias * window.covariance(inputs, first, second) + c2) / (bias * (var_x + var_y) + c2)
+    means, squares = moments.mean_x * moments.mean_y, moments.mean_x.square() + moments.mean_y.square()
+    luminance = (2 * means + c1) / (squares + c1)
+    variances = moments.square_x + moments.square_y - squares
+    structure = (2 * bias * (moments.product - means) + c2) / (bias * variances + c2)
     return luminance, structure
+
+
+def constants(peak: float) -> tuple[float, float]:
+    """Return C1 = (0.01 L)^2 and C2 = (0.03 L)^2."""
+    return (0.01 * peak) ** 2, (0.03 * peak) ** 2
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class SSIM(SourceMetric):
     )
 
     def compare(self, inputs: MetricInputs, source: Image) -> Tensor:
-        if self.window == "gaussian":
-            window, bias = Window(gaussian(11, 1.5), self.border), 1.0
-        else:
-            window, bias = Window(np.full(7, 1 / 7), self.border), 49 / 48
-        luminance, structure = similarity(inputs, source, "fused", window, peak=self.peak, bias=bias)
-        if self.negative == "zero":
-            structure = structure.clamp(min=0)
-        return (luminance * structure).mean((1, 2))
+        gaussian = self.window == "gaussian"
+        window = Window.gaussian(11, 1.5, self.border) if gaussian else Window.uniform(7, self.border)
+
+        def quality(*maps: Tensor) -> Tensor:
+            luminance, structure = similarity(Moments(*maps), *constants(self.peak), bias=1.0 if gaussian else 49 / 48)
+            return luminance * (structure.clamp(min=0) if self.negative == "zero" else structure)
+
+        return pixel_mean(quality, *window.moments(inputs, source, "fused"))
 
 
 @dataclass(frozen=True)
@@ -113,17 +113,23 @@ class MSSSIM(SourceMetric):
     )
 
     def compare(self, inputs: MetricInputs, source: Image) -> Tensor:
-        coarsest = len(_WANG_2003) - 1
         score = torch.ones(inputs.batch, dtype=torch.float64, device=inputs.device)
         for scale, weight in enumerate(_WANG_2003):
-            window = Window(gaussian(11, 1.5), self.coarsest_border if scale == coarsest else "valid")
-            level = pyramid(inputs, scale, self.odd)
-            luminance, structure = similarity(level, source, "fused", window, peak=self.peak)
+            score = score * self._scale(inputs, source, scale).clamp(min=0) ** weight
+        return score
+
+    def _scale(self, inputs: MetricInputs, source: Image, scale: int) -> Tensor:
+        """Mean contrast-structure term of a scale; at the coarsest one, mean SSIM."""
+        coarsest = scale == len(_WANG_2003) - 1
+        window = Window.gaussian(11, 1.5, self.coarsest_border if coarsest else "valid")
+
+        def quality(*maps: Tensor) -> Tensor:
+            luminance, structure = similarity(Moments(*maps), *constants(self.peak))
             if self.negative == "pixel":
                 structure = structure.clamp(min=0)
-            term = (luminance * structure if scale == coarsest else structure).mean((1, 2))
-            score = score * term.clamp(min=0) ** weight
-        return score
+            return luminance * structure if coarsest else structure
+
+        return pixel_mean(quality, *window.moments(pyramid(inputs, scale, self.odd), source, "fused"))
 
 
 def pyramid(inputs: MetricInputs, scale: int, odd: Odd) -> MetricInputs:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric, Sources
-from tgfbench.metrics.filters import Window, gaussian
+from tgfbench.metrics.elementwise import log1p
+from tgfbench.metrics.filters import Moments, Window
+from tgfbench.metrics.pixels import pixel_sums
 
 NOISE_VARIANCE = 2.0
 FLOOR = 1e-10
@@ -43,43 +45,47 @@ class VIF(SourceMetric):
     def compare(self, inputs: MetricInputs, source: Image) -> Tensor:
         kept = torch.zeros(inputs.batch, dtype=torch.float64, device=inputs.device)
         available = torch.zeros_like(kept)
-        for scale, taps in enumerate(SCALES):
-            level = scale_space(inputs, scale)
-            window = Window(gaussian(taps, taps / 5))
-            gain, noise, variance = channel(level, source, window)
-            kept = kept + torch.log1p(gain.square() * variance / (noise + NOISE_VARIANCE)).sum((1, 2))
-            available = available + torch.log1p(variance / NOISE_VARIANCE).sum((1, 2))
+        for scale in range(len(SCALES)):
+            moments = window(scale).moments(scale_space(inputs, scale), source, "fused")
+            information = pixel_sums(lambda *maps: _information(Moments(*maps)), *moments)
+            kept, available = kept + information[0], available + information[1]
         # A constant source carries no information to be kept.
         return torch.where(available > 0, kept / available, torch.nan)
 
 
-def channel(inputs: MetricInputs, source: Image, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gain g and noise variance of the local model F = g S + noise, and the local variance of the source."""
-    variance = window.covariance(inputs, source, source).clamp(min=0)
-    distorted = window.covariance(inputs, "fused", "fused").clamp(min=0)
-    covariance = window.covariance(inputs, source, "fused")
-    gain = covariance / (variance + FLOOR)
-    noise = distorted - gain * covariance
+def _information(moments: Moments) -> tuple[Tensor, Tensor]:
+    """Information (in nats, times 2) that passes from the source x to the fused image y, and that the source holds."""
+    gain, noise, variance = channel(moments)
+    kept = log1p(gain.square() * variance / (noise + NOISE_VARIANCE))
+    return kept, log1p(variance / NOISE_VARIANCE)
 
-    flat_source, flat_fused = variance < FLOOR, distorted < FLOOR
-    gain = torch.where(flat_source | flat_fused, 0, gain)
-    noise = torch.where(flat_source, distorted, noise)
-    noise = torch.where(flat_fused, 0, noise)
-    variance = torch.where(flat_source, 0, variance)
 
-    inverted = gain < 0
-    noise = torch.where(inverted, distorted, noise).clamp(min=FLOOR)
-    return gain.clamp(min=0), noise, variance
+def channel(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gain g and noise variance of the local model y = g x + noise, and the local variance of the source x.
+
+    The gain is 0 where either image is flat or where x and y vary against each other; the noise variance then does not
+    matter.
+    """
+    variance, distorted, covariance = moments.variance_x, moments.variance_y, moments.covariance
+    gain = (covariance / (variance + FLOOR)).clamp_(min=0)
+    noise = torch.addcmul(distorted, gain, covariance, value=-1).clamp_(min=FLOOR)
+    if min(variance.min(), distorted.min()) < FLOOR:
+        gain.masked_fill_((variance < FLOOR) | (distorted < FLOOR), 0)
+        variance.masked_fill_(variance < FLOOR, 0)
+    return gain, noise, variance
+
+
+def window(scale: int) -> Window:
+    """The Gaussian window of a scale."""
+    return Window.gaussian(SCALES[scale], SCALES[scale] / 5)
 
 
 def scale_space(inputs: MetricInputs, scale: int) -> MetricInputs:
     """Return the batch at a scale: filtered with that scale's window and every second pixel kept, ``scale`` times."""
     if scale == 0:
         return inputs
-    taps = SCALES[scale]
-    window = Window(gaussian(taps, taps / 5))
 
     def coarser() -> MetricInputs:
-        return scale_space(inputs, scale - 1).map(lambda images: window(images)[:, ::2, ::2].contiguous())
+        return scale_space(inputs, scale - 1).map(lambda images: window(scale)(images)[:, ::2, ::2].contiguous())
 
     return inputs.once(("scale space", scale), coarser)
