@@ -1,0 +1,108 @@
+"""MEF-SSIM and MEF-MS-SSIM: structural similarity of a fused image to the best that patches of its sources offer.
+
+What the ``tang`` and ``hli`` evaluators print as "MS_SSIM" is the multi-scale index of this module, not MS-SSIM.
+Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tgfbench.metrics.filters import gaussian, separable
+from tgfbench.metrics.structure import local_moments
+
+PATCH = 11
+EPS = np.finfo(np.float64).eps
+STABILITY = (0.03 * 255) ** 2
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001)
+
+
+def mef_ssim(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """MEF-SSIM on one scale. Range -1..1, higher is better. Images at least 11 x 11; defined on constant images.
+
+    Source: Ma, Zeng, Wang, IEEE TIP 24(11), 2015, doi 10.1109/TIP.2015.2442920.
+    """
+    return mef_map(fused, infrared, visible).mean((1, 2))
+
+
+def mef_ms_ssim(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """MEF-SSIM on three scales, multiplied with exponents. At most 1, higher is better. Images at least 44 x 44.
+
+    A negative score of a scale has a complex power; the value is then the real part of the product.
+
+    Source: Ma, Zeng, Wang, IEEE TIP 24(11), 2015, doi 10.1109/TIP.2015.2442920.
+    """
+    images = torch.stack([fused, infrared, visible])
+    product: Tensor | float = 1.0
+    for level, weight in enumerate(SCALE_WEIGHTS):
+        if level:
+            images = torch.stack([_halve(batch) for batch in images])
+        score = mef_ssim(*images)
+        product = product * score.to(torch.complex128) ** (weight / sum(SCALE_WEIGHTS))
+    return product.real
+
+
+def mef_map(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Similarity of every full 11 x 11 patch of the fused image to the desired patch.
+
+    The desired patch mixes the structure of both sources, weighted by their signal strength, at the strength of the
+    stronger one. It is linear in the sources, so its moments follow from theirs and no patch is ever built.
+
+    Returns:
+        (B, H - 10, W - 10).
+    """
+    pixels = PATCH**2
+    box = np.ones(PATCH)
+
+    def spread(first: Tensor, second: Tensor, first_sum: Tensor, second_sum: Tensor) -> Tensor:
+        # Sums of whole grey levels are exact, so a flat patch has a spread of exactly 0.
+        return separable(first * second, box, box, "valid") - first_sum * second_sum / pixels
+
+    infrared_sum, visible_sum = (separable(source, box, box, "valid") for source in (infrared, visible))
+    infrared_energy = spread(infrared, infrared, infrared_sum, infrared_sum).clamp(min=0)
+    visible_energy = spread(visible, visible, visible_sum, visible_sum).clamp(min=0)
+    shared = spread(infrared, visible, infrared_sum, visible_sum)
+
+    infrared_norm, visible_norm = infrared_energy.sqrt(), visible_energy.sqrt()
+    together = (infrared_energy + visible_energy + 2 * shared).clamp(min=0).sqrt()
+    consistency = ((together + EPS) / (infrared_norm + visible_norm + EPS)).clamp(EPS, 1 - EPS)
+    power = torch.tan(consistency * (math.pi / 2)).clamp(max=10)
+
+    infrared_strength, visible_strength = infrared_norm + 0.001, visible_norm + 0.001
+    infrared_weight = (infrared_strength / PATCH) ** power + EPS
+    visible_weight = (visible_strength / PATCH) ** power + EPS
+    total = infrared_weight + visible_weight
+    infrared_factor = infrared_weight / total / infrared_strength
+    visible_factor = visible_weight / total / visible_strength
+    length = (
+        infrared_factor.square() * infrared_energy
+        + visible_factor.square() * visible_energy
+        + 2 * infrared_factor * visible_factor * shared
+    ).clamp(min=0)
+    rescale = torch.where(length > 0, torch.maximum(infrared_strength, visible_strength) / length.sqrt(), 0.0)
+    infrared_factor, visible_factor = infrared_factor * rescale, visible_factor * rescale
+
+    kernel = gaussian(PATCH, 1.5)
+    moments = local_moments(
+        fused, infrared, visible, lambda images: separable(images, kernel, kernel, "valid"), between_sources=True
+    )
+    desired_variance = (
+        infrared_factor.square() * moments.infrared_variance
+        + visible_factor.square() * moments.visible_variance
+        + 2 * infrared_factor * visible_factor * moments.infrared_visible
+    )
+    covariance = infrared_factor * moments.infrared_fused + visible_factor * moments.visible_fused
+    return (2 * covariance + STABILITY) / (desired_variance + moments.fused_variance + STABILITY)
+
+
+def _halve(images: Tensor) -> Tensor:
+    """Mean of 2 x 2 pixels; a last odd row or column counts twice."""
+    height, width = images.shape[1:]
+    if height % 2 or width % 2:
+        images = F.pad(images[:, None], (0, width % 2, 0, height % 2), mode="replicate")[:, 0]
+    return F.avg_pool2d(images, 2)
