@@ -37,7 +37,9 @@ class Pairs(Dataset):
 class Mean(FusionMethod):
     """The mean of the sources, darker with every letter of the prompt; misbehaves on the keys it is told."""
 
-    info: ClassVar[MethodInfo] = MethodInfo(name="stub-mean", title="Mean", text_use="test", default_text="default words")
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="stub-mean", title="Mean", text_use="test", default_text="default words"
+    )
 
     def __init__(self, *, nan_on: str = "", raise_on: str = "", delay: float = 0.0, **common: object) -> None:
         super().__init__(**common)

@@ -1,0 +1,164 @@
+"""The command line as a user types it: exit codes, messages, no tracebacks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tgfbench.benchmark.images import write_png
+
+SIZE = (48, 64)
+
+
+def tgfbench(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tgfbench.benchmark.cli", *map(str, arguments)],
+        cwd=cwd, env={**os.environ, "COLUMNS": "200", **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def pairs(folder: Path, stems: str = "abcd", size: tuple[int, int] = SIZE) -> Path:
+    """Two folders of noise pairs."""
+    for i, stem in enumerate(stems):
+        rng = np.random.default_rng(i)
+        write_png(folder / "vi" / f"{stem}.png", rng.integers(0, 256, (*size, 3), np.uint8))
+        write_png(folder / "ir" / f"{stem}.png", rng.integers(0, 256, size, np.uint8))
+    return folder
+
+
+def on_folder(folder: Path) -> list[object]:
+    return ["-d", "folder", "--visible", folder / "vi", "--infrared", folder / "ir", "--metrics", "EN,SD,PSNR"]
+
+
+def test_run_leaves_scores_and_boards(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "data")
+    first = tgfbench("run", "-m", "average,maximum", *on_folder(folder), cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "4 pairs" in first.stdout
+    assert (tmp_path / "runs" / "leaderboard.csv").is_file()
+    board = (tmp_path / "runs" / "leaderboard.md").read_bytes()
+    assert b"average" in board
+    assert b"maximum" in board
+    second = tgfbench("run", "-m", "average,maximum", *on_folder(folder), cwd=tmp_path)
+    assert second.returncode == 0
+    assert "Nothing was computed" in second.stdout
+    assert (tmp_path / "runs" / "leaderboard.md").read_bytes() == board
+    rebuilt = tgfbench("leaderboard", cwd=tmp_path)
+    assert rebuilt.returncode == 0
+    assert "protocol correct" in rebuilt.stdout
+
+
+def test_evaluate_names_every_bad_file_and_scores_the_rest(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "data")
+    fused = tmp_path / "fused"
+    write_png(fused / "a.png", np.full((*SIZE, 3), 90, np.uint8))
+    write_png(fused / "b.png", np.full((48, 60, 3), 90, np.uint8))
+    (fused / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n but no image")
+    write_png(fused / "zebra.png", np.full((*SIZE, 3), 90, np.uint8))
+    done = tgfbench("evaluate", "--fused", fused, "--name", "My Net", *on_folder(folder), cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    for part in ("b.png", "60x48", "64x48", "c.png", "d.png", "zebra.png"):
+        assert part in done.stdout, part
+    (scores,) = (tmp_path / "runs").rglob("per_image.csv")
+    assert {line.split(",")[0] for line in scores.read_text().splitlines()[1:]} == {"a"}
+    assert scores.parent.parent.name == "My-Net@precomputed"
+
+
+def test_a_corrupt_pair_is_named_and_the_rest_is_run(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "data")
+    whole = (folder / "vi" / "b.png").read_bytes()
+    (folder / "vi" / "b.png").write_bytes(whole[: len(whole) // 2])
+    write_png(folder / "ir" / "c.png", np.zeros((48, 66), np.uint8))
+    done = tgfbench("run", "-m", "average", *on_folder(folder), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "b.png" in done.stdout
+    assert "size-mismatch" in done.stdout
+    (scores,) = (tmp_path / "runs").rglob("per_image.csv")
+    assert {line.split(",")[0] for line in scores.read_text().splitlines()[1:]} == {"a", "d"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "-m", "avarage"], "did you mean average"),
+        (["run", "-m", "average", "-d", "nowhere"], "available: "),
+        (["run", "-m", "average", "-d", "tno", "--data-root", "absent"], "absent"),
+        (["run", "-m", "average", "-d", "folder", "--visible", "empty", "--infrared", "empty"], "empty"),
+        (["run", "-m", "average", "-d", "folder", "--visible", "empty"], "only one of the two"),
+        (["run", "-m", "average", "--protocol", "corect"], "correct"),
+        (["run", "-m", "average", "--metrics", "ENN"], "EN"),
+        (["run", "-m", "average", "--weights", "x.pt"], "--weights"),
+        (["run", "-m", "average", "--device", "cuda:99"], "cuda:99"),
+        (["run", "-m", "average", "--engine", "slurm"], "local or ray"),
+        (["run", "-m", "laplacian-pyramid", "-O", "levels=many"], "levels"),
+        (["run", "-m", "average", "-O", "nonsense"], "key=value"),
+        (["run", "-m", "average", "--limit", "0"], "--limit"),
+        (["run", "-m", "tesg", "--weights", "absent.pt"], "absent.pt"),
+        (["evaluate", "--fused", "absent", "--name", "x"], "absent"),
+        (["leaderboard", "--out", "absent"], "tgfbench run"),
+        (["info", "nothing"], "available: "),
+        (["new-method", "My Net", "--dir", "x"], "lower case"),
+        (["new-method", "average", "--dir", "x"], "belongs to tgfbench"),
+        (["fuse", "-m", "average", "--visible", "a.png", "--infrared", "b.png", "-o", "c.png"], "a.png"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_usage_is_explained_with_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    done = tgfbench(*arguments, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert message in said
+    assert "Traceback" not in said
+    assert done.returncode == (1 if arguments[0] == "fuse" else 2)
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_fuse_makes_one_image_or_a_folder(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "data", size=(37, 53))
+    one = tgfbench("fuse", "-m", "average", "--visible", folder / "vi" / "a.png", "--infrared", folder / "ir" / "a.png",
+                   "-o", "one.png", cwd=tmp_path)  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    assert (tmp_path / "one.png").is_file()
+    all_of_them = tgfbench("fuse", "-m", "average", "--visible", folder / "vi", "--infrared", folder / "ir",
+                           "-o", "many", cwd=tmp_path)  # fmt: skip
+    assert all_of_them.returncode == 0
+    assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_a_new_method_works_as_written(tmp_path: Path) -> None:
+    """The generated project runs through the plugin variable, without being installed."""
+    made = tgfbench("new-method", "my-net", "--dir", "plugin", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    environment = {
+        "TGFBENCH_PLUGINS": "methods:my-net=tgfbench_my_net:MyNet",
+        "PYTHONPATH": str(tmp_path / "plugin"),
+    }
+    listed = tgfbench("list", "methods", cwd=tmp_path, **environment)
+    assert "my-net" in listed.stdout
+    data = on_folder(pairs(tmp_path / "data"))
+    done = tgfbench("run", "-m", "my_net", *data, "-O", "weight=0.7", cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "plugin/tests"],
+        cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1 passed" in tests.stdout, tests.stdout
+
+
+def test_a_broken_plugin_is_reported_and_harms_nothing(tmp_path: Path) -> None:
+    (tmp_path / "broken_net.py").write_text("raise ImportError('libfancy is not here')\n")
+    environment = {"TGFBENCH_PLUGINS": "methods:broken-net=broken_net:Net", "PYTHONPATH": str(tmp_path)}
+    assert tgfbench("list", "methods", cwd=tmp_path, **environment).returncode == 0
+    checked = tgfbench("list", "methods", "--check", cwd=tmp_path, **environment)
+    assert checked.returncode == 1
+    assert "libfancy is not here" in checked.stdout
+    named = tgfbench("run", "-m", "broken-net", *on_folder(pairs(tmp_path / "data")), cwd=tmp_path, **environment)
+    assert named.returncode == 2
+    assert "libfancy is not here" in named.stderr
+    others = tgfbench("run", "-m", "baselines", *on_folder(tmp_path / "data"), cwd=tmp_path, **environment)
+    assert others.returncode == 0, others.stderr
