@@ -198,7 +198,8 @@ def _means(
             lacking = kept & ~finite[row, column]
             if lacking.any():
                 bad = _counted_of(int(lacking.sum()), len(keys))
-                notes.append(f"{title}: n/a for {labels[row]}, no finite value on {bad} ({listed(names[lacking])})")
+                which = "" if lacking.all() else f" ({listed(names[lacking])})"
+                notes.append(f"{title}: n/a for {labels[row]}, no finite value on {bad}{which}")
             else:
                 # One contiguous sum per row: its last bit does not depend on which other rows are on the board.
                 means[row, column] = np.ascontiguousarray(values[row, column, kept]).mean()
