@@ -1,4 +1,4 @@
-"""Elementary functions of float64 tensors; on the CPU through numpy, two to five times faster than torch and equal to it."""
+"""Elementary functions of float64 tensors; on the CPU through numpy, two to five times faster than torch."""
 
 from __future__ import annotations
 

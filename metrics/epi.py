@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric
+from tgfbench.metrics.histograms import covariance, pearson
 
 
 def laplacian(images: Tensor, alpha: float = 0.5) -> Tensor:
@@ -19,22 +26,28 @@ def laplacian(images: Tensor, alpha: float = 0.5) -> Tensor:
     )
 
 
-def epi(fused: Tensor, source: Tensor, *, alpha: float = 0.5) -> Tensor:
-    """Correlation of the Laplacians of the fused image and one source. Range -1..1, higher is better.
-
-    Papers report the mean over the two sources.
+@dataclass(frozen=True)
+class EPI(SourceMetric):
+    """Correlation of the Laplacians of the fused image and each source.
 
     Args:
-        fused, source: float64 (B, H, W).
         alpha: shape of the 3 x 3 Laplacian, 0 (four neighbours) to 1 (diagonal ones only).
-
-    Returns:
-        float64 (B,); NaN where a Laplacian is constant.
-
-    Source: Sattar, Floreby, Salomonsson, Lövström, IEEE Trans. Image Process. 6(6), 1997.
+        sources: ``"mean"`` of both, ``"sum"``, or one image.
     """
-    first, second = laplacian(fused, alpha), laplacian(source, alpha)
-    first = first - first.mean((1, 2), keepdim=True)
-    second = second - second.mean((1, 2), keepdim=True)
-    energy = first.square().sum((1, 2)) * second.square().sum((1, 2))
-    return (first * second).sum((1, 2)) / energy.sqrt()
+
+    alpha: float = 0.5
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="EPI",
+        title="edge preservation index",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        citation="Sattar, Floreby, Salomonsson, Lovstrom, IEEE TIP 6(6), 1997",
+        minimum_size=3,
+        on_constant="nan",
+    )
+
+    def compare(self, inputs: MetricInputs, source: Image) -> Tensor:
+        edges = inputs.once(("laplacian", self.alpha), lambda: inputs.map(lambda x: laplacian(x, self.alpha)))
+        flat = [covariance(inputs, name, name) == 0 for name in (source, "fused")]
+        return pearson(edges, source, "fused").masked_fill(flat[0] | flat[1], torch.nan)

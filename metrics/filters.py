@@ -162,5 +162,10 @@ class Window:
 
     def moments(self, inputs: MetricInputs, x: Image, y: Image) -> Moments:
         """Local moments of two images."""
-        squares = (self.product(inputs, name, name) for name in (x, y))
-        return Moments(self.mean(inputs, x), self.mean(inputs, y), *squares, self.product(inputs, x, y))
+        return Moments(
+            self.mean(inputs, x),
+            self.mean(inputs, y),
+            self.product(inputs, x, x),
+            self.product(inputs, y, y),
+            self.product(inputs, x, y),
+        )

@@ -39,10 +39,11 @@ def to_luma(images: Tensor, formula: Luma) -> Tensor:
     return torch.div(299 * red + 587 * green + 114 * blue + 500, 1000, rounding_mode="floor").to(torch.uint8)
 
 
-def stretch(images: Tensor) -> Tensor:
+def stretch(images: Tensor, *, rounded: bool = True) -> Tensor:
     """Stretch each image (B, H, W) to fill 0..255 and round halves up; a constant image becomes black."""
     low, high = images.amin((1, 2), keepdim=True), images.amax((1, 2), keepdim=True)
-    return torch.floor((images - low) / (high - low).clamp(min=1e-300) * 255 + 0.5)
+    stretched = (images - low) / (high - low).clamp(min=1e-300) * 255
+    return torch.floor(stretched + 0.5) if rounded else stretched
 
 
 def _opencv(images: Tensor) -> Tensor:

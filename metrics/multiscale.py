@@ -1,21 +1,26 @@
-"""Fusion metrics on wavelet coefficients and spatial frequencies: Q_M and Q_SF.
-
-Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,).
-"""
+"""Fusion metrics on wavelet coefficients and spatial frequencies: Q_M and Q_SF."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-# One level of detail coefficients: horizontal, vertical, diagonal, each (B, H/2, W/2).
+from tgfbench.metrics.base import SOURCES, Metric, MetricInfo, MetricInputs
+from tgfbench.metrics.elementwise import exp
+
 Details = tuple[Tensor, Tensor, Tensor]
+"""One level of detail coefficients: horizontal, vertical, diagonal, each (B, H/2, W/2)."""
+
+LEVEL_WEIGHTS = (2 / 3, 1 / 3)
+"""Exponents of the two levels of Q_M, finest first."""
 
 
-def haar_details(images: Tensor, levels: int = 2) -> list[Details]:
+def haar_details(images: Tensor, levels: int) -> list[Details]:
     """Orthonormal Haar wavelet transform.
 
     Args:
@@ -41,44 +46,44 @@ def haar_details(images: Tensor, levels: int = 2) -> list[Details]:
     return pyramid
 
 
-def q_m(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    weights: Sequence[float] = (2 / 3, 1 / 3),
-    normalised: bool = False,
-    details: Sequence[list[Details]] | None = None,
-) -> Tensor:
-    """Multi-scale fusion metric Q_M on Haar detail coefficients. Higher is better.
-
-    At each level the edge preservation ``sum exp(-|difference to fused|)`` over the three orientations is averaged with
-    the detail energy of the sources as weight; the levels are multiplied with exponents.
+@dataclass(frozen=True)
+class QM(Metric):
+    """Q_M: edge preservation exp(-|difference|) of Haar detail coefficients, weighted by the energy of the sources'.
 
     Args:
-        fused, infrared, visible: (B, H, W), at least 4 x 4.
-        weights: exponents per level, finest first.
-        normalised: divide the edge preservation by 3, its number of orientations, so that the range is 0..1 instead of
-            0..3.
-        details: precomputed ``haar_details`` of (fused, infrared, visible).
-
-    Returns:
-        (B,); NaN where both sources are constant.
-
-    Source: Wang, Liu, ICSP 2008, doi 10.1109/ICOSP.2008.4697288.
+        normalised: divide the preservation, a sum over three orientations, by 3, so that the range is 0..1.
     """
-    pyramids = details or [haar_details(images, len(weights)) for images in (fused, infrared, visible)]
-    result = fused.new_ones(fused.shape[0])
-    for of_fused, of_infrared, of_visible, exponent in zip(*pyramids, weights, strict=True):
-        kept, total = torch.zeros_like(result), torch.zeros_like(result)
-        for of_source in (of_infrared, of_visible):
-            energy = sum(band.square() for band in of_source)
-            preserved = sum(torch.exp(-(source - f).abs()) for source, f in zip(of_source, of_fused, strict=True))
-            kept += (energy * preserved).sum((1, 2))
-            total += energy.sum((1, 2))
-        quality = kept / total
-        result = result * (quality / 3 if normalised else quality) ** exponent
-    return result
+
+    normalised: bool = False
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_M",
+        title="multi-scale edge preservation",
+        higher_is_better=True,
+        range=(0.0, 3.0),
+        citation="Wang, Liu, ICSP 2008",
+        minimum_size=4,
+        on_constant="nan",
+        notes="Up to 3, as every published value is a sum over three orientations.",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        fused, *sources = (haar_details(inputs.image(name), len(LEVEL_WEIGHTS)) for name in ("fused", *SOURCES))
+        result = torch.ones(inputs.batch, dtype=torch.float64, device=inputs.device)
+        for level, exponent in enumerate(LEVEL_WEIGHTS):
+            kept, total = torch.zeros_like(result), torch.zeros_like(result)
+            for source in sources:
+                bands = list(zip(source[level], fused[level], strict=True))
+                energy = torch.stack(source[level]).square().sum(0)
+                preserved = torch.stack([exp(-(s - f).abs()) for s, f in bands]).sum(0)
+                kept += (energy * preserved).sum((1, 2))
+                total += energy.sum((1, 2))
+            result = result * (kept / total / (3 if self.normalised else 1)) ** exponent
+        return result
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.normalised else self.info.range
 
 
 def directional_differences(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -91,21 +96,32 @@ def directional_differences(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
     )
 
 
-def q_sf(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Ratio of spatial-frequency error Q_SF: ``(SF_fused - SF_reference) / SF_reference``.
+@dataclass(frozen=True)
+class QSF(Metric):
+    """Q_SF: relative error of the four-direction spatial frequency, (SF_fused - SF_reference) / SF_reference.
 
-    The spatial frequency takes four directions, the diagonal ones weighted by 1/sqrt 2; the reference has the larger
-    of the two sources' absolute differences everywhere. 0 is best, -1 a constant fused image, positive values mean
-    more contrast than the sources have (noise, artefacts). NaN where both sources are constant.
-
-    Source: Zheng, Essock, Hansen, Haun, Inf. Fusion 8(2), 2007, doi 10.1016/j.inffus.2005.04.003.
+    The diagonal directions are weighted by 1/sqrt 2; the reference has the larger of the two sources' absolute
+    differences everywhere.
     """
-    pixels = fused.shape[1] * fused.shape[2]
 
-    def frequency(differences: Sequence[Tensor]) -> Tensor:
-        squares = [difference.square().sum((1, 2)) / pixels for difference in differences]
-        return torch.sqrt(squares[0] + squares[1] + (squares[2] + squares[3]) / math.sqrt(2))
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_SF",
+        title="ratio of spatial frequency error",
+        higher_is_better=True,
+        range=(-1.0, math.inf),
+        citation="Zheng, Essock, Hansen, Haun, Inf. Fusion 8(2), 2007",
+        on_constant="nan",
+        ideal=0.0,
+        notes="0 is best: below, detail of the sources is missing; above, the fused image has more than both (noise).",
+    )
 
-    sources = zip(directional_differences(infrared), directional_differences(visible), strict=True)
-    reference = frequency([torch.maximum(a.abs(), b.abs()) for a, b in sources])
-    return (frequency(directional_differences(fused)) - reference) / reference
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        infrared, visible, fused = (directional_differences(inputs.image(name)) for name in (*SOURCES, "fused"))
+        largest = [torch.maximum(a.abs(), b.abs()) for a, b in zip(infrared, visible, strict=True)]
+        reference, found = (_frequency(differences, inputs.size) for differences in (largest, fused))
+        return (found - reference) / reference
+
+
+def _frequency(differences: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    squares = [difference.square().sum((1, 2)) / math.prod(size) for difference in differences]
+    return torch.sqrt(squares[0] + squares[1] + (squares[2] + squares[3]) / math.sqrt(2))

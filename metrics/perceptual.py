@@ -1,114 +1,117 @@
 """Fusion metrics from human vision: Qcb (Chen and Blum) and Qcv (Chen and Varshney).
 
-Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,). Both metrics first stretch every image to
-the full range with ``stretch_range``.
+Both first stretch every image to the full range, which a constant image does not have: the score is then NaN.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tgfbench.metrics.base import SOURCES, Image, Metric, MetricInfo, MetricInputs
 from tgfbench.metrics.filters import DERIVATIVE, SMOOTH, separable
+from tgfbench.metrics.histograms import covariance
 from tgfbench.metrics.luma import stretch
+from tgfbench.metrics.pixels import pixel_mean
 
 BLOCK = 16
 
 
-def stretch_range(images: Tensor, *, rounded: bool = True) -> Tensor:
-    """Stretch each image (B, H, W) to fill 0..255, by default rounded to whole levels; a constant image gives NaN."""
-    if rounded:
-        constant = images.amax((1, 2), keepdim=True) == images.amin((1, 2), keepdim=True)
-        return stretch(images).masked_fill_(constant, math.nan)
-    low = images.amin((1, 2), keepdim=True)
-    return (images - low) / (images.amax((1, 2), keepdim=True) - low) * 255
-
-
-def q_cb(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    saliency_floor: float = 0.0,
-    contrasts: Sequence[Tensor] | None = None,
-) -> Tensor:
-    """Chen-Blum metric Qcb: preservation of perceived contrast, weighted by its saliency in the sources.
-
-    Range 0..1, higher is better. NaN where an image is constant.
+@dataclass(frozen=True)
+class Qcb(Metric):
+    """Preservation of perceived contrast, weighted by its saliency in the sources.
 
     Args:
-        fused, infrared, visible: (B, H, W).
-        saliency_floor: added to the sum of the two saliencies; 1e-10 in ``ivif-zoo``.
-        contrasts: precomputed ``masked_contrast`` of (fused, infrared, visible).
-
-    Source: Chen, Blum, Image Vis. Comput. 27(10), 2009, doi 10.1016/j.imavis.2007.12.002.
+        form: ``"definition"``, or ``"ivif-zoo"``: spatial frequencies twice too small, the stretched image not rounded,
+            and 1e-10 added to the saliency.
     """
-    of_fused, of_infrared, of_visible = contrasts or [masked_contrast(x) for x in (fused, infrared, visible)]
 
-    def preserved(source: Tensor) -> Tensor:
-        return torch.minimum(source, of_fused) / torch.maximum(source, of_fused)
+    form: Literal["definition", "ivif-zoo"] = "definition"
 
-    infrared_saliency, visible_saliency = of_infrared.square(), of_visible.square()
-    quality = infrared_saliency * preserved(of_infrared) + visible_saliency * preserved(of_visible)
-    return (quality / (infrared_saliency + visible_saliency + saliency_floor)).mean((1, 2))
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Qcb",
+        title="Chen-Blum metric",
+        higher_is_better=True,
+        range=(0.0, 1.0),
+        citation="Chen, Blum, Image Vis. Comput. 27(10), 2009",
+        minimum_size=3,
+        on_constant="nan",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        contrasts = (_masked_contrast(inputs, name, self.form) for name in (*SOURCES, "fused"))
+        floor = 1e-10 if self.form == "ivif-zoo" else 0.0
+
+        def quality(infrared: Tensor, visible: Tensor, fused: Tensor) -> Tensor:
+            kept, saliency = [], []
+            for source in (infrared, visible):
+                kept.append(torch.minimum(source, fused) / torch.maximum(source, fused))
+                saliency.append(source.square())
+            return (saliency[0] * kept[0] + saliency[1] * kept[1]) / (saliency[0] + saliency[1] + floor)
+
+        return _undefined_on_constant(inputs, pixel_mean(quality, *contrasts))
 
 
-def masked_contrast(images: Tensor, *, band_edge: float = 1.0, rounded: bool = True) -> Tensor:
-    """Perceived local contrast of (B, H, W): contrast sensitivity, band-pass contrast and masking.
-
-    Args:
-        images: (B, H, W).
-        band_edge: normalised frequency at the edge of the spectrum: 1, or 0.5 in ``ivif-zoo``, which halves all
-            frequencies.
-        rounded: whether the stretched image is rounded to whole levels; not in ``ivif-zoo``.
-
-    Returns:
-        (B, H, W), at least 0.
-    """
-    stretched = stretch_range(images, rounded=rounded)
-    seen = _filter_spectrum(stretched, _chen_blum_response(*images.shape[1:], band_edge))
+def _masked_contrast(inputs: MetricInputs, name: Image, form: Literal["definition", "ivif-zoo"]) -> Tensor:
+    """Perceived local contrast, at least 0: contrast sensitivity, band-pass contrast and masking."""
+    rounded = form == "definition"
+    images = _stretched(inputs, name) if rounded else stretch(inputs.image(name), rounded=False)
+    seen = _filter_spectrum(images, _chen_blum_response(*inputs.size, 1.0 if rounded else 0.5))
     narrow, wide = (separable(seen, kernel, kernel, "zero") for kernel in (_sampled_gaussian(2), _sampled_gaussian(4)))
-    contrast = (narrow / wide).sub_(1).abs_()
+    contrast = narrow.div_(wide).sub_(1).abs_()
     square = contrast.square()
-    return contrast * square / (square + 1e-4)
+    return contrast.mul_(square).div_(square.add_(1e-4))
 
 
-def q_cv(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    stretched: Sequence[Tensor] | None = None,
-) -> Tensor:
-    """Chen-Varshney metric Qcv: perceived error of the fused image in 16 x 16 blocks, weighted by source saliency.
+@dataclass(frozen=True)
+class Qcv(Metric):
+    """Perceived error of the fused image in 16 x 16 blocks, weighted by the saliency of the sources there.
 
-    At least 0 (hundreds to thousands in practice), LOWER is better. The saliency of a block is the sum of the fifth
-    power of its Sobel strength; a partial last block is filled with zeros. NaN where an image is constant.
-
-    Args:
-        fused, infrared, visible: (B, H, W).
-        stretched: precomputed ``stretch_range`` of (fused, infrared, visible).
-
-    Source: Chen, Varshney, Inf. Fusion 8(2), 2007, doi 10.1016/j.inffus.2005.10.001.
+    The saliency of a block is the sum of the fifth power of its Sobel strength; a partial last block is filled with
+    zeros.
     """
-    fused, *sources = stretched or [stretch_range(images) for images in (fused, infrared, visible)]
-    response = _chen_varshney_response(*fused.shape[1:])
-    error = total = fused.new_zeros(fused.shape[0])
-    for source in sources:
-        across = separable(source, DERIVATIVE, SMOOTH, "zero")
-        down = separable(source, SMOOTH, DERIVATIVE, "zero")
-        square = across.square_().add_(down.square_())
-        saliency = _block_sums(square.square().mul_(square.sqrt()))
-        perceived = _block_sums(_filter_spectrum(source - fused, response).square_()) / BLOCK**2
-        error = error + (saliency * perceived).sum((1, 2))
-        total = total + saliency.sum((1, 2))
-    return error / total
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Qcv",
+        title="Chen-Varshney metric",
+        higher_is_better=False,
+        range=(0.0, math.inf),
+        citation="Chen, Varshney, Inf. Fusion 8(2), 2007",
+        minimum_size=3,
+        on_constant="nan",
+        notes="Hundreds to thousands.",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        fused = _stretched(inputs, "fused")
+        response = _chen_varshney_response(*inputs.size)
+        error = total = fused.new_zeros(fused.shape[0])
+        for name in SOURCES:
+            source = _stretched(inputs, name)
+            across = separable(source, DERIVATIVE, SMOOTH, "zero")
+            down = separable(source, SMOOTH, DERIVATIVE, "zero")
+            square = across.square_().add_(down.square_())
+            saliency = _block_sums(square.square().mul_(square.sqrt()))
+            perceived = _block_sums(_filter_spectrum(source - fused, response).square_()) / BLOCK**2
+            error = error + (saliency * perceived).sum((1, 2))
+            total = total + saliency.sum((1, 2))
+        return _undefined_on_constant(inputs, error / total)
+
+
+def _stretched(inputs: MetricInputs, name: Image) -> Tensor:
+    return inputs.once(("stretched", name), lambda: stretch(inputs.image(name)))
+
+
+def _undefined_on_constant(inputs: MetricInputs, value: Tensor) -> Tensor:
+    constant = [covariance(inputs, name, name) == 0 for name in ("fused", *SOURCES)]
+    return value.masked_fill(constant[0] | constant[1] | constant[2], torch.nan)
 
 
 def _block_sums(images: Tensor) -> Tensor:

@@ -1,206 +1,232 @@
-"""Gradient-preservation metrics besides Xydeas's Qabf: Q_G of Liu and Petrovic's Qabf, Labf and Nabf.
-
-Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,). Qabf, Labf and Nabf are three sums over
-the same maps: compute those once with ``petrovic_maps`` and hand them on as ``maps``.
-"""
+"""Gradient preservation besides Xydeas's Qabf: Q_G of Liu, and Petrovic's Qabf, Labf and Nabf."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tgfbench.metrics.filters import DERIVATIVE, SMOOTH, separable
+from tgfbench.metrics.base import SOURCES, Image, Metric, MetricInfo, MetricInputs
+from tgfbench.metrics.elementwise import atan, exp, magnitude, sqrt
+from tgfbench.metrics.filters import sobel
+from tgfbench.metrics.pixels import pixel_mean, pixel_sums
 
-# What the ``liu`` evaluator puts in the place of a zero denominator.
 LIU_ZERO = 1e-5
+"""What Liu's evaluator puts in the place of a zero denominator."""
+
+THRESHOLD = 2.0
+"""Gradient strength from which a pixel counts with the power 1.5 of its strength in Petrovic's metrics."""
 
 
-def sobel_differences(images: Tensor, border: str) -> tuple[Tensor, Tensor]:
-    """Unnormalised Sobel differences of (B, H, W): right minus left and lower minus upper."""
-    return separable(images, DERIVATIVE, SMOOTH, border), separable(images, SMOOTH, DERIVATIVE, border)
+@dataclass(frozen=True)
+class QG(Metric):
+    """Gradient-based Q_G: Xydeas and Petrovic's index with the constants and the averaging of Liu.
 
-
-def q_g(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Gradient-based fusion metric Q_G: Xydeas and Petrovic's index with the constants and the averaging of Liu.
-
-    At every pixel the preservation of strength and orientation (sigmoids of slope 10 and 20, centres 0.5 and 0.75) is
-    averaged over the sources with their gradient strength as weight; Q_G is the mean over pixels. Zero strengths count
-    as 1e-5, so that flat areas kept flat score 1. Range 0..1, higher is better.
-
-    Source: Xydeas, Petrovic, Electron. Lett. 36(4), 2000, doi 10.1049/el:20000267, as used in Liu, Blasch, Xue, Zhao,
-    Laganiere, Wu, IEEE TPAMI 34(1), 2012, doi 10.1109/TPAMI.2011.109.
+    At every pixel the preservation of strength and orientation is averaged over the sources with their gradient
+    strength as weight; Q_G is the mean over the pixels. Zero strengths count as 1e-5, so flat areas kept flat score 1.
     """
-    infrared_strength, infrared_angle = _liu_gradient(infrared)
-    visible_strength, visible_angle = _liu_gradient(visible)
-    strength, angle = _liu_gradient(fused)
 
-    def preserved(ratio: Tensor, source_angle: Tensor) -> Tensor:
-        return _sigmoid(ratio, 10, 0.5) * _sigmoid(_alignment(source_angle, angle), 20, 0.75)
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_G",
+        title="gradient-based fusion quality",
+        higher_is_better=True,
+        range=(0.0, 1.0),
+        citation="Xydeas, Petrovic, Electron. Lett. 36(4), 2000, as in Liu et al., IEEE TPAMI 34(1), 2012",
+        minimum_size=3,
+        notes="Up to 0.13 away from Qabf.",
+    )
 
-    ratio = _ratio(infrared_strength, strength)
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        gradients = [_liu_gradient(inputs, name) for name in (*SOURCES, "fused")]
+        return pixel_mean(_liu_quality, *(values for pair in gradients for values in pair))
+
+
+def _liu_quality(
+    strength_a: Tensor, angle_a: Tensor, strength_b: Tensor, angle_b: Tensor, strength_f: Tensor, angle_f: Tensor
+) -> Tensor:
+    def preserved(ratio: Tensor, angle: Tensor) -> Tensor:
+        return 1 / ((1 + exp(-10 * (ratio - 0.5))) * (1 + exp(-20 * (_alignment(angle, angle_f) - 0.75))))
+
+    ratio_a = _ratio(strength_a, strength_f)
     # The evaluator replaces zeros of the fused strength only after it has compared it with the infrared one.
-    ratio = ratio.masked_fill((strength == LIU_ZERO) & (infrared_strength > LIU_ZERO), 0.0)
-    quality = preserved(ratio, infrared_angle) * infrared_strength
-    quality += preserved(_ratio(visible_strength, strength), visible_angle) * visible_strength
-    return (quality / (infrared_strength + visible_strength)).mean((1, 2))
+    ratio_a = ratio_a.masked_fill((strength_f == LIU_ZERO) & (strength_a > LIU_ZERO), 0.0)
+    quality_a, quality_b = preserved(ratio_a, angle_a), preserved(_ratio(strength_b, strength_f), angle_b)
+    return (quality_a * strength_a + quality_b * strength_b) / (strength_a + strength_b)
 
 
-def _liu_gradient(images: Tensor) -> tuple[Tensor, Tensor]:
-    across, down = sobel_differences(images, "zero")
-    strength = torch.hypot(across, down)
-    angle = torch.atan(down / across.masked_fill_(across == 0, LIU_ZERO))
+def _liu_gradient(inputs: MetricInputs, name: Image) -> tuple[Tensor, Tensor]:
+    across, down = sobel(inputs, name, "zero")
+    strength = magnitude(across, down)
+    angle = atan(down / across.masked_fill(across == 0, LIU_ZERO))
     return strength.masked_fill_(strength == 0, LIU_ZERO), angle
 
 
-@dataclass(frozen=True, eq=False)
-class PetrovicMaps:
-    """What Petrovic's metrics sum: per source the preservation Q and the weight w, each (B, H, W).
+class PetrovicSums(NamedTuple):
+    """What Petrovic's metrics divide by one another, each (B,), summed over the pixels.
 
-    ``stronger_infrared`` and ``stronger_visible`` say where the fused gradient exceeds that of the source.
+    Attributes:
+        weight: weights of both sources.
+        kept: preservation times weight.
+        lost_either: loss where the fused gradient is no stronger than that of either source.
+        lost_both: the same, no stronger than that of both.
+        added: loss where the fused gradient is stronger than both.
+        added_original: Petrovic's own artefact term there, (2 - Q_AF - Q_BF) (w_A + w_B).
     """
 
-    infrared_quality: Tensor
-    visible_quality: Tensor
-    infrared_weight: Tensor
-    visible_weight: Tensor
-    stronger_infrared: Tensor
-    stronger_visible: Tensor
-
-    @property
-    def total_weight(self) -> Tensor:
-        """Sum of all weights, (B,); every metric is divided by it."""
-        return (self.infrared_weight + self.visible_weight).sum((1, 2))
-
-    @property
-    def loss(self) -> Tensor:
-        """Weighted information not preserved, (B, H, W)."""
-        return (1 - self.infrared_quality) * self.infrared_weight + (1 - self.visible_quality) * self.visible_weight
+    weight: Tensor
+    kept: Tensor
+    lost_either: Tensor
+    lost_both: Tensor
+    added: Tensor
+    added_original: Tensor
 
 
-def petrovic_maps(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    threshold: float = 2.0,
-    weight_below: float = 0.001,
-) -> PetrovicMaps:
-    """Compute the maps that Petrovic's metrics share.
+Weighting = Literal["floor below threshold", "zero below threshold", "floor everywhere"]
 
-    Gradients are Sobel / 8 with the image mirrored at its border. The preservation is the geometric mean of the
-    sigmoids of relative strength (gain 0.9999, slope 19, centre 0.5) and relative orientation (0.9995, 22, 0.5).
+
+@dataclass(frozen=True)
+class PetrovicMetric(Metric):
+    """One ratio of Petrovic's sums.
+
+    Gradients are Sobel / 8 with the image mirrored at its border; the preservation is the geometric mean of the
+    sigmoids of relative strength and relative orientation; a pixel of a source has the weight strength^1.5.
 
     Args:
-        fused, infrared, visible: (B, H, W).
-        threshold: gradient strength from which a pixel has the weight ``strength ** 1.5``. An evaluator that feeds
-            images in 0..1 never reaches its threshold of 2: pass ``math.inf``.
-        weight_below: weight of all other pixels; 0.001 in the definition, 0 in ``tang-py`` and ``ivif-zoo``.
+        weighting: below a strength of 2 the weight is 0.001 (``"floor below threshold"``) or 0 (``"zero below
+            threshold"``: tang_py, IVIF_ZOO); evaluators that feed images in 0..1 never reach the threshold, so that
+            every pixel has the floor (``"floor everywhere"``: the one of DenseFuse).
     """
-    (fused_square, fused_angle), (infrared_square, infrared_angle), (visible_square, visible_angle) = (
-        _petrovic_gradient(images) for images in (fused, infrared, visible)
+
+    weighting: Weighting = "floor below threshold"
+
+    def sums(self, inputs: MetricInputs) -> PetrovicSums:
+        """Return the sums over the batch; all metrics of one weighting share them."""
+
+        def compute() -> PetrovicSums:
+            gradients = [_petrovic_gradient(inputs, name) for name in (*SOURCES, "fused")]
+            maps = (values for pair in gradients for values in pair)
+            return PetrovicSums(*pixel_sums(partial(_petrovic_terms, self.weighting), *maps))
+
+        return inputs.once(("petrovic sums", self.weighting), compute)
+
+
+def _petrovic_gradient(inputs: MetricInputs, name: Image) -> tuple[Tensor, Tensor]:
+    """Squared gradient strength (exact for whole grey levels, so equal ones compare equal) and orientation."""
+    across, down = sobel(inputs, name, "mirror")
+    angle = atan(across / down)
+    return (across.square() + down.square()) / 64, angle.nan_to_num_(0.0)  # 0/0: no gradient, angle 0
+
+
+def _petrovic_terms(
+    weighting: Weighting,
+    square_a: Tensor,
+    angle_a: Tensor,
+    square_b: Tensor,
+    angle_b: Tensor,
+    square_f: Tensor,
+    angle_f: Tensor,
+) -> PetrovicSums:
+    strength_f = sqrt(square_f)
+
+    def quality_and_weight(square: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+        strength = sqrt(square)
+        of_strength = 1 + exp(-19 * (_ratio(strength, strength_f) - 0.5))
+        of_angle = 1 + exp(-22 * (_alignment(angle, angle_f) - 0.5))
+        quality = sqrt(0.9999 * 0.9995 / (of_strength * of_angle))
+        if weighting == "floor everywhere":
+            return quality, torch.full_like(quality, 0.001)
+        floor = 0.001 if weighting == "floor below threshold" else 0.0
+        return quality, torch.where(strength >= THRESHOLD, strength * sqrt(strength), floor)
+
+    (quality_a, weight_a), (quality_b, weight_b) = (
+        quality_and_weight(square_a, angle_a),
+        quality_and_weight(square_b, angle_b),
     )
-    strength, infrared_strength, visible_strength = (
-        square.sqrt() for square in (fused_square, infrared_square, visible_square)
-    )
-
-    def quality(source: Tensor, source_angle: Tensor) -> Tensor:
-        of_strength = 0.9999 * _sigmoid(_ratio(source, strength), 19, 0.5)
-        return torch.sqrt(of_strength * 0.9995 * _sigmoid(_alignment(source_angle, fused_angle), 22, 0.5))
-
-    def weight(source: Tensor) -> Tensor:
-        return torch.where(source >= threshold, source * source.sqrt(), weight_below)
-
-    return PetrovicMaps(
-        quality(infrared_strength, infrared_angle),
-        quality(visible_strength, visible_angle),
-        weight(infrared_strength),
-        weight(visible_strength),
-        # Squares of whole grey levels are exact, so equal gradients compare equal.
-        fused_square > infrared_square,
-        fused_square > visible_square,
+    over_a, over_b = square_f > square_a, square_f > square_b
+    weight = weight_a + weight_b
+    kept = quality_a * weight_a + quality_b * weight_b
+    loss = weight - kept
+    added = over_a & over_b
+    return PetrovicSums(
+        weight,
+        kept,
+        loss * ~added,
+        loss * ~(over_a | over_b),
+        loss * added,
+        (2 - quality_a - quality_b) * weight * added,
     )
 
 
-def _petrovic_gradient(images: Tensor) -> tuple[Tensor, Tensor]:
-    across, down = sobel_differences(images, "mirror")
-    angle = torch.atan(across / down).nan_to_num_(0.0)  # 0/0: no gradient, angle 0
-    return (across.square() + down.square()) / 64, angle
+@dataclass(frozen=True)
+class PetrovicQabf(PetrovicMetric):
+    """Petrovic's total fusion performance Q^AB/F, in its later form."""
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Qabf (Petrovic)",
+        title="total fusion performance",
+        higher_is_better=True,
+        range=(0.0, 1.0),
+        citation="Petrovic, Xydeas, ICCV 2005; Shreyamsha Kumar, SIViP 7, 2013",
+        minimum_size=3,
+        notes="Q + L + N = 1 with Labf and the modified Nabf.",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        sums = self.sums(inputs)
+        return sums.kept / sums.weight
 
 
-def qabf_petrovic(fused: Tensor, infrared: Tensor, visible: Tensor, *, maps: PetrovicMaps | None = None) -> Tensor:
-    """Petrovic's total fusion performance Q^AB/F, in its later form. Range 0..1, higher is better.
-
-    Images at least 2 x 2. With ``labf`` (AND excluded) and the modified ``nabf`` it sums to 1.
-
-    Source: Petrovic, Xydeas, ICCV 2005; constants of Shreyamsha Kumar, SIViP 7, 2013,
-    doi 10.1007/s11760-012-0361-x.
-    """
-    found = maps or petrovic_maps(fused, infrared, visible)
-    kept = found.infrared_quality * found.infrared_weight + found.visible_quality * found.visible_weight
-    return kept.sum((1, 2)) / found.total_weight
-
-
-def labf(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    where: str = "either",
-    maps: PetrovicMaps | None = None,
-) -> Tensor:
-    """Petrovic's fusion loss L^AB/F. Range 0..1, lower is better.
+@dataclass(frozen=True)
+class Labf(PetrovicMetric):
+    """Petrovic's fusion loss L^AB/F: what the sources have and the fused image has not.
 
     Args:
-        fused, infrared, visible: (B, H, W).
         where: count pixels where the fused gradient is no stronger than that of ``"either"`` source (the definition) or
-            of ``"both"`` (the slip of ``tang-py`` and ``ivif-zoo``).
-        maps: precomputed ``petrovic_maps``.
-
-    Source: Petrovic, Xydeas, ICCV 2005.
+            of ``"both"`` (tang_py, IVIF_ZOO).
     """
-    found = maps or petrovic_maps(fused, infrared, visible)
-    if where == "either":
-        lost = ~(found.stronger_infrared & found.stronger_visible)
-    elif where == "both":
-        lost = ~(found.stronger_infrared | found.stronger_visible)
-    else:
-        raise ValueError(f"where is {where!r}, expected 'either' or 'both'")
-    return (found.loss * lost).sum((1, 2)) / found.total_weight
+
+    where: Literal["either", "both"] = "either"
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Labf",
+        title="fusion loss",
+        higher_is_better=False,
+        range=(0.0, 1.0),
+        citation="Petrovic, Xydeas, ICCV 2005",
+        minimum_size=3,
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        sums = self.sums(inputs)
+        return (sums.lost_either if self.where == "either" else sums.lost_both) / sums.weight
 
 
-def nabf(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    form: str = "modified",
-    maps: PetrovicMaps | None = None,
-) -> Tensor:
-    """Fusion artefacts N^AB/F: information in the fused image that no source has. Range 0..1, lower is better.
-
-    Counted where the fused gradient is stronger than both sources'.
+@dataclass(frozen=True)
+class Nabf(PetrovicMetric):
+    """Fusion artefacts N^AB/F: gradients stronger in the fused image than in both sources.
 
     Args:
-        fused, infrared, visible: (B, H, W).
-        form: ``"modified"``: the loss there, so that Q + L + N = 1 (Shreyamsha Kumar); ``"original"``: Petrovic's term
-            ``(2 - Q_AF - Q_BF) (w_A + w_B)``.
-        maps: precomputed ``petrovic_maps``.
-
-    Source: Petrovic, Xydeas, ICCV 2005; Shreyamsha Kumar, SIViP 7, 2013, doi 10.1007/s11760-012-0361-x.
+        form: ``"modified"``: the loss there, so that Q + L + N = 1; ``"original"``: (2 - Q_AF - Q_BF) (w_A + w_B).
     """
-    found = maps or petrovic_maps(fused, infrared, visible)
-    if form == "modified":
-        artefacts = found.loss
-    elif form == "original":
-        lost = 2 - found.infrared_quality - found.visible_quality
-        artefacts = lost * (found.infrared_weight + found.visible_weight)
-    else:
-        raise ValueError(f"form is {form!r}, expected 'modified' or 'original'")
-    added = found.stronger_infrared & found.stronger_visible
-    return (artefacts * added).sum((1, 2)) / found.total_weight
+
+    form: Literal["modified", "original"] = "modified"
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Nabf",
+        title="fusion artefacts",
+        higher_is_better=False,
+        range=(0.0, 2.0),
+        citation="Shreyamsha Kumar, SIViP 7, 2013; Petrovic, Xydeas, ICCV 2005",
+        minimum_size=3,
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        sums = self.sums(inputs)
+        return (sums.added if self.form == "modified" else sums.added_original) / sums.weight
 
 
 def _ratio(source: Tensor, fused: Tensor) -> Tensor:
@@ -211,7 +237,3 @@ def _ratio(source: Tensor, fused: Tensor) -> Tensor:
 def _alignment(source_angle: Tensor, fused_angle: Tensor) -> Tensor:
     """Relative orientation: 1 for parallel, 0 for perpendicular gradients."""
     return ((source_angle - fused_angle).abs_() - math.pi / 2).abs_() * (2 / math.pi)
-
-
-def _sigmoid(value: Tensor, slope: float, centre: float) -> Tensor:
-    return torch.sigmoid((value - centre) * slope)

@@ -1,7 +1,7 @@
 """Sums over all pixels of quantities computed from several maps, without ever holding those quantities as whole images.
 
-Most metrics end in "the mean over the pixels of some formula". On the CPU the formula runs on strips of a few rows, small
-enough to stay in the cache: several times faster than on whole images, and memory stays bounded on large ones.
+Most metrics end in "the mean over the pixels of some formula". On the CPU the formula runs on strips of a few rows,
+small enough to stay in the cache: faster than on whole images, and memory stays bounded on large ones.
 """
 
 from __future__ import annotations

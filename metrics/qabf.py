@@ -66,7 +66,7 @@ def edges(inputs: MetricInputs, name: Image) -> tuple[Tensor, Tensor]:
 
 
 def _transfer(strength_s: Tensor, angle_s: Tensor, strength_f: Tensor, angle_f: Tensor) -> tuple[Tensor, Tensor]:
-    """Edge preservation of a source (s) in the fused image (f) times the edge strength of the source, and that alone."""
+    """Preservation of a source (s) in the fused image (f) times the edge strength of the source, and that alone."""
     ratio = torch.minimum(strength_s, strength_f) / torch.maximum(strength_s, strength_f)
     ratio = torch.where(strength_s == strength_f, strength_f, ratio)
     alignment = 1 - (angle_s - angle_f).abs() * (2 / math.pi)

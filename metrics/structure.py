@@ -6,16 +6,18 @@ different weights; ``local_moments`` computes what they share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from tgfbench.metrics.base import SOURCES, Metric, MetricInfo, MetricInputs
 from tgfbench.metrics.filters import DERIVATIVE, gaussian, separable
 
 # Constants of SSIM for grey values in 0..255 (Wang 2004), and the vanishing ones of Q_C and Q_Y.
@@ -24,8 +26,6 @@ TINY_CONSTANTS = (2e-16, 2e-16)
 
 # The smallest variance of whole grey levels in a 7 x 7 window is above 1e-3, the rounding of 255 squared below 1e-10.
 ROUNDING_NOISE = 1e-9
-
-FlatPatches = Literal["defined", "rounding-noise"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +66,10 @@ class LocalMoments:
     def without_rounding_noise(self) -> LocalMoments:
         """Set to 0 what is 0 but for rounding: a variance or covariance of whole grey levels is far larger."""
 
-        def cleaned(moment: Tensor | None) -> Tensor | None:
-            return None if moment is None else torch.where(moment.abs() < ROUNDING_NOISE, 0.0, moment)
-
-        names = ("fused_variance", "infrared_variance", "visible_variance")
-        pairs = ("infrared_fused", "visible_fused", "infrared_visible")
-        return replace(self, **{name: cleaned(getattr(self, name)) for name in names + pairs})
+        names = ("fused_variance", "infrared_variance", "visible_variance", "infrared_fused", "visible_fused")
+        moments: dict[str, Any] = {name: getattr(self, name) for name in (*names, "infrared_visible")}
+        cleaned = {n: torch.where(m.abs() < ROUNDING_NOISE, 0.0, m) for n, m in moments.items() if m is not None}
+        return replace(self, **cleaned)
 
     def infrared_share(self) -> Tensor:
         """Share of the infrared image in the local variance of the sources; 0.5 where both are flat."""
@@ -144,8 +142,8 @@ def small_window_moments(fused: Tensor, infrared: Tensor, visible: Tensor) -> Lo
     noise of the ``liu`` evaluator, because every sum runs in its order: down the columns of the window, from the last
     pixel to the first. The maps come transposed and rotated by half a turn, which their averages do not see.
     """
-    turned = [images.transpose(1, 2).flip(1, 2).contiguous() for images in (fused, infrared, visible)]
-    return local_moments(*turned, _row_by_row_average, between_sources=True)
+    f, a, b = (images.transpose(1, 2).flip(1, 2).contiguous() for images in (fused, infrared, visible))
+    return local_moments(f, a, b, _row_by_row_average, between_sources=True)
 
 
 def unnormalised_moments(fused: Tensor, infrared: Tensor, visible: Tensor) -> LocalMoments:
@@ -184,50 +182,10 @@ def _small_window() -> np.ndarray:
     return weights / weights.cumsum()[-1]
 
 
-def q_s(fused: Tensor, infrared: Tensor, visible: Tensor, *, moments: LocalMoments | None = None) -> Tensor:
-    """Fusion quality index Q_S: SSIM with each source, weighted by the source's share in the local variance.
-
-    Range -1..1, higher is better. Images at least 11 x 11. Defined on constant images (the share is then 0.5).
-
-    Source: Piella, Heijmans, ICIP 2003, doi 10.1109/ICIP.2003.1247209.
-    """
-    return _piella_map(moments or wang_moments(fused, infrared, visible)).mean((1, 2))
-
-
-def q_w(fused: Tensor, infrared: Tensor, visible: Tensor, *, moments: LocalMoments | None = None) -> Tensor:
-    """Weighted fusion quality index Q_W: the map of Q_S, weighted by the larger of the sources' local variances.
-
-    Range -1..1, higher is better. Images at least 11 x 11. NaN where both sources are constant.
-
-    Source: Piella, Heijmans, ICIP 2003, doi 10.1109/ICIP.2003.1247209.
-    """
-    found = moments or wang_moments(fused, infrared, visible)
-    saliency = torch.maximum(found.infrared_variance, found.visible_variance)
-    return (saliency * _piella_map(found)).sum((1, 2)) / saliency.sum((1, 2))
-
-
-def q_e(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    alpha: float = 1.0,
-    moments: LocalMoments | None = None,
-) -> Tensor:
-    """Edge-dependent fusion quality index Q_E: ``Q_W * Q_W(edge images)^alpha``.
-
-    The edge images are Prewitt magnitudes with zeros outside the image. Range -1..1, higher is better. Images at least
-    11 x 11. NaN where both sources are constant.
-
-    Args:
-        fused, infrared, visible: (B, H, W).
-        alpha: weight of the edge images.
-        moments: precomputed ``wang_moments`` of the images.
-
-    Source: Piella, Heijmans, ICIP 2003, doi 10.1109/ICIP.2003.1247209.
-    """
-    edges = (prewitt_magnitude(images) for images in (fused, infrared, visible))
-    return q_w(fused, infrared, visible, moments=moments) * q_w(*edges) ** alpha
+def _piella_map(moments: LocalMoments) -> Tensor:
+    share = moments.infrared_share()
+    first, second = moments.ssim_infrared(WANG_CONSTANTS), moments.ssim_visible(WANG_CONSTANTS)
+    return share * first + (1 - share) * second
 
 
 def prewitt_magnitude(images: Tensor) -> Tensor:
@@ -236,72 +194,150 @@ def prewitt_magnitude(images: Tensor) -> Tensor:
     return torch.hypot(separable(images, DERIVATIVE, box, "zero"), separable(images, box, DERIVATIVE, "zero"))
 
 
-def q_c(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    flat_patches: FlatPatches = "defined",
-    moments: LocalMoments | None = None,
-) -> Tensor:
-    """Fusion metric Q_C of Cvejic. At most 1, higher is better.
+class _Piella(Metric):
+    """What the three metrics of Piella and Heijmans share."""
 
-    The weight of infrared at each place is ``s = cov(A,F) / (cov(A,F) + cov(B,F))``; the map is
-    ``s SSIM(A,F) + (1-s) SSIM(B,F)``, 0 where s < 0 and 1 where s > 1.
+    @staticmethod
+    def moments(inputs: MetricInputs) -> LocalMoments:
+        """Local moments under the window of Wang et al."""
+        return inputs.once("wang moments", lambda: wang_moments(*(inputs.image(name) for name in ("fused", *SOURCES))))
+
+
+@dataclass(frozen=True)
+class QS(_Piella):
+    """Q_S: SSIM with each source, weighted by its share in the local variance (half each where both are flat)."""
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_S",
+        title="fusion quality index",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        citation="Piella, Heijmans, ICIP 2003",
+        minimum_size=11,
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        return _piella_map(self.moments(inputs)).mean((1, 2))
+
+
+@dataclass(frozen=True)
+class QW(_Piella):
+    """Q_W: the map of Q_S, weighted by the larger of the sources' local variances."""
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_W",
+        title="weighted fusion quality index",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        citation="Piella, Heijmans, ICIP 2003",
+        minimum_size=11,
+        on_constant="nan",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        moments = self.moments(inputs)
+        saliency = torch.maximum(moments.infrared_variance, moments.visible_variance).clamp(min=0)
+        return (saliency * _piella_map(moments)).sum((1, 2)) / saliency.sum((1, 2))
+
+
+@dataclass(frozen=True)
+class QE(QW):
+    """Q_E: Q_W times Q_W of the Prewitt edge images, to the power ``alpha``.
 
     Args:
-        fused, infrared, visible: (B, H, W), at least 7 x 7.
-        flat_patches: ``"defined"``: moments that are 0 but for rounding are 0, and s = 0.5 where both covariances are;
-            ``"rounding-noise"``: as the ``liu`` evaluator, where rounding decides the value in such patches and a
-            single 0/0 makes the score NaN.
-        moments: precomputed ``small_window_moments``.
-
-    Source: Cvejic, Loza, Bull, Canagarajah, Int. J. Signal Process. 2(3), 2005.
+        alpha: weight of the edge images.
     """
-    found = moments or small_window_moments(fused, infrared, visible)
-    if flat_patches == "defined":
-        found = found.without_rounding_noise()
-    total = found.infrared_fused + found.visible_fused
-    share = found.infrared_fused / total
-    if flat_patches == "defined":
-        share = torch.where((found.infrared_fused == 0) & (found.visible_fused == 0), 0.5, share)
-    blended = share * found.ssim_infrared(TINY_CONSTANTS) + (1 - share) * found.ssim_visible(TINY_CONSTANTS)
-    return blended.masked_fill(share < 0, 0.0).masked_fill(share > 1, 1.0).mean((1, 2))
+
+    alpha: float = 1.0
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_E",
+        title="edge-dependent fusion quality index",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        citation="Piella, Heijmans, ICIP 2003",
+        minimum_size=11,
+        on_constant="nan",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        return super().compute(inputs) * super().compute(inputs.map(prewitt_magnitude)) ** self.alpha
 
 
-def q_y(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    flat_patches: FlatPatches = "defined",
-    constants: tuple[float, float] = TINY_CONSTANTS,
-    moments: LocalMoments | None = None,
-) -> Tensor:
-    """Fusion metric Q_Y of Yang. At most 1, higher is better. Defined on constant images.
-
-    Where the sources agree (SSIM of infrared and visible at least 0.75) the map is SSIM with each source, weighted by
-    the source's share in the local variance; elsewhere it is the larger of the two SSIM.
+@dataclass(frozen=True)
+class _SmallWindow(Metric):
+    """What Q_C and Q_Y share: SSIM under a 7 x 7 window with vanishing constants, which is 0/0 in flat patches.
 
     Args:
-        fused, infrared, visible: (B, H, W), at least 7 x 7.
-        flat_patches: as for ``q_c``.
-        constants: of SSIM; the ``ivif-zoo`` evaluator uses (1e-4, 9e-4) with ``unnormalised_moments``.
-        moments: precomputed ``small_window_moments``.
-
-    Source: Yang, Zhang, Wang, Liu, Inf. Fusion 9(2), 2008, doi 10.1016/j.inffus.2006.09.001.
+        flat_patches: ``"defined"``: moments that are 0 but for rounding are 0; ``"rounding noise"``: as Liu's
+            evaluator, where rounding decides the value of such patches, and may make Q_C NaN.
     """
-    found = moments or small_window_moments(fused, infrared, visible)
-    if flat_patches == "defined":
-        found = found.without_rounding_noise()
-    infrared_ssim, visible_ssim = found.ssim_infrared(constants), found.ssim_visible(constants)
-    share = found.infrared_share()
-    blended = share * infrared_ssim + (1 - share) * visible_ssim
-    redundant = found.ssim_sources(constants) >= 0.75
-    return torch.where(redundant, blended, torch.maximum(infrared_ssim, visible_ssim)).mean((1, 2))
+
+    flat_patches: Literal["defined", "rounding noise"] = "defined"
+
+    def moments(self, inputs: MetricInputs) -> LocalMoments:
+        """Local moments under the small window."""
+        images = (inputs.image(name) for name in ("fused", *SOURCES))
+        noisy = inputs.once("small window moments", lambda: small_window_moments(*images))
+        return noisy.without_rounding_noise() if self.flat_patches == "defined" else noisy
 
 
-def _piella_map(moments: LocalMoments) -> Tensor:
-    share = moments.infrared_share()
-    first, second = moments.ssim_infrared(WANG_CONSTANTS), moments.ssim_visible(WANG_CONSTANTS)
-    return share * first + (1 - share) * second
+@dataclass(frozen=True)
+class QC(_SmallWindow):
+    """Q_C of Cvejic: SSIM with each source, weighted by the source's share s in the covariance with the fused image.
+
+    The map is s SSIM(A,F) + (1-s) SSIM(B,F), 0 where s < 0, 1 where s > 1, half each where both covariances are 0.
+    """
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_C",
+        title="covariance-weighted structural similarity",
+        higher_is_better=True,
+        range=(-math.inf, 1.0),
+        citation="Cvejic, Loza, Bull, Canagarajah, Int. J. Signal Process. 2(3), 2005",
+        minimum_size=7,
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        found = self.moments(inputs)
+        share = found.infrared_fused / (found.infrared_fused + found.visible_fused)
+        if self.flat_patches == "defined":
+            share = torch.where((found.infrared_fused == 0) & (found.visible_fused == 0), 0.5, share)
+        blended = share * found.ssim_infrared(TINY_CONSTANTS) + (1 - share) * found.ssim_visible(TINY_CONSTANTS)
+        return blended.masked_fill(share < 0, 0.0).masked_fill(share > 1, 1.0).mean((1, 2))
+
+
+@dataclass(frozen=True)
+class QY(_SmallWindow):
+    """Q_Y of Yang: SSIM with each source, weighted by its share in the local variance where the sources agree.
+
+    They agree where their SSIM is at least 0.75; elsewhere the larger of the two values counts.
+
+    Args:
+        form: ``"definition"``, or ``"ivif-zoo"``: a window of sum 7 and constants of 1e-4 and 9e-4 on 0..255 data,
+            which gives 0.93 to 0.99 whatever the images.
+    """
+
+    form: Literal["definition", "ivif-zoo"] = "definition"
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_Y",
+        title="structural similarity with redundant or complementary sources",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        citation="Yang, Zhang, Wang, Liu, Inf. Fusion 9(2), 2008",
+        minimum_size=7,
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        if self.form == "ivif-zoo":
+            constants = (1e-4, 9e-4)
+            found = unnormalised_moments(*(inputs.image(name) for name in ("fused", *SOURCES)))
+        else:
+            constants, found = TINY_CONSTANTS, self.moments(inputs)
+        infrared, visible = found.ssim_infrared(constants), found.ssim_visible(constants)
+        share = found.infrared_share()
+        redundant = found.ssim_sources(constants) >= 0.75
+        return torch.where(redundant, share * infrared + (1 - share) * visible, torch.maximum(infrared, visible)).mean(
+            (1, 2)
+        )
