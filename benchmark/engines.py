@@ -120,10 +120,10 @@ class Stages:
 
 
 class LocalEngine:
-    """Works in this process: threads decode ahead, this thread fuses, one more thread writes and measures.
+    """Works in this process: threads decode ahead, this thread fuses, more threads write and measure.
 
     Args:
-        workers: decoding threads; also how many images may wait before and after fusion.
+        workers: threads on either side of the fusion; also how many images may wait there.
     """
 
     def __init__(self, workers: int = 2) -> None:
@@ -135,14 +135,16 @@ class LocalEngine:
         """See ``Engine``; outcomes come in the order of the works."""
         stages = Stages(planned)
         finishing: deque[tuple[Outcome, Future[Outcome] | None]] = deque()
-        with ThreadPoolExecutor(self.workers, "decode") as decoders, ThreadPoolExecutor(1, "finish") as finisher:
+        decoding = ThreadPoolExecutor(self.workers, "decode")
+        finishing_pool = ThreadPoolExecutor(self.workers, "finish", initializer=_compute_alone)
+        with decoding as decoders, finishing_pool as finishers:
             try:
                 for work, decoded in _ahead(decoders, stages, works, self.workers + 1):
                     outcome, future = Outcome(work.key), None
                     try:
                         sample = decoded.result()
                         fused = stages.fuse(work, sample, outcome)
-                        future = finisher.submit(stages.finish, work, sample, fused, outcome)
+                        future = finishers.submit(stages.finish, work, sample, fused, outcome)
                     # Any failure of one image is that image's outcome: the others go on.
                     except Exception as error:
                         outcome.error = message_of(error)
@@ -153,7 +155,7 @@ class LocalEngine:
                     yield _settle(*finishing.popleft())
             finally:
                 decoders.shutdown(wait=True, cancel_futures=True)
-                finisher.shutdown(wait=True, cancel_futures=True)
+                finishers.shutdown(wait=True, cancel_futures=True)
 
 
 class RayEngine:
@@ -307,6 +309,17 @@ def _ahead(
     while waiting:
         yield waiting.popleft()
         waiting.extend((work, pool.submit(stages.decode, work)) for work in islice(rest, 1))
+
+
+def _compute_alone() -> None:
+    """Have torch use one thread for what this thread computes.
+
+    Images are measured side by side, so nothing is lost; and sums whose order depends on the number of threads would
+    differ in their last bits from machine to machine.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _ready(future: Future[Outcome] | None) -> bool:
