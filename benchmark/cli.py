@@ -251,6 +251,25 @@ def train(
     print(f"weights: {result.weights}\ncurve:   {result.curve}")
 
 
+@app.command()
+def profile(
+    method: Methods,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pair.")] = "640x480",
+    repeats: Annotated[int, typer.Option(min=1, help="Timed pairs, after one that warms up.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 2,
+    weights: Weights = None,
+    device: Device = "auto",
+) -> None:
+    """Measure seconds, memory, parameters and FLOPs of methods on one pair."""
+    from tgfbench.benchmark import plan, session
+    from tgfbench.benchmark.profile import parse_size
+
+    names, left_out = plan.expand_methods(_split(method, "--method"))
+    options = {"device": device, "size": parse_size(size), "repeats": repeats, "threads": threads}
+    if not session.profile_methods(names, left_out, weights, options):
+        raise typer.Exit(1)
+
+
 @app.command("new-method")
 def new_method(
     name: Annotated[str, typer.Argument(help="Registry name, lower case with hyphens, e.g. my-net.")],

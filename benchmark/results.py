@@ -67,9 +67,7 @@ def _metric_frame(scores: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for name, group in scores.groupby("protocol", sort=True):
-        protocol = load_protocol(str(name))
-        measured = set(group["metric"])
+        protocol = load_protocol(str(name)).select(group["metric"].unique())
         for order, metric in enumerate(protocol.metrics):
-            if metric in measured:
-                rows.append((name, metric, metric, protocol.info(metric).higher_is_better, order))
+            rows.append((name, metric, metric, protocol.info(metric).higher_is_better, order))
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +15,7 @@ from tgfbench.benchmark.engines import fuse_sample, make_engine
 from tgfbench.benchmark.errors import MAX_LISTED, DataError, TgfbenchError, UsageError
 from tgfbench.benchmark.images import images_by_stem, read_infrared, read_visible, write_png
 from tgfbench.benchmark.plan import MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
+from tgfbench.benchmark.profile import profile
 from tgfbench.benchmark.results import store_frames
 from tgfbench.benchmark.runner import RunReport, execute
 
@@ -121,6 +122,30 @@ def fuse_files(request: MethodRequest, visible: Path, infrared: Path, text: str,
         console.print(f"[red]failed[/] {escape(key)}: {escape(message)}")
     console.print(f"{len(pairs) - len(failures)} of {len(pairs)} pairs fused into {escape(str(out))}")
     return not failures
+
+
+def profile_methods(
+    names: Sequence[str], left_out: Mapping[str, str], weights: str | None, options: Mapping[str, Any]
+) -> bool:
+    """Print what methods cost, a row each as soon as it is known; returns True if all of them ran."""
+    for name, reason in left_out.items():
+        console.print(f"left out {escape(name)}: {escape(reason)}")
+    width, height = options["size"]
+    console.print(f"{width}x{height}, batch 1, {options['threads']} threads, median of {options['repeats']}")
+    row = "{:32} {:>10} {:>10} {:>12} {:>10}  {}"
+    console.print(row.format("method", "seconds", "peak MiB", "parameters", "GFLOPs", "device"))
+    failed = 0
+    for name in names:
+        try:
+            cost = profile(name, weights=weights, **options)
+        except TgfbenchError as error:
+            failed += 1
+            console.print(f"[red]failed[/] {escape(name)}: {escape(error.one_line)}")
+            continue
+        label = f"{cost.method}@{cost.weights}" if cost.weights else cost.method
+        numbers = (f"{cost.seconds:.3f}", f"{cost.peak_mib:.0f}", f"{cost.parameters:,}", f"{cost.gflops:.2f}")
+        console.print(escape(row.format(label, *numbers, cost.device)))
+    return not failed
 
 
 @contextlib.contextmanager
