@@ -162,3 +162,12 @@ def test_a_broken_plugin_is_reported_and_harms_nothing(tmp_path: Path) -> None:
     assert "libfancy is not here" in named.stderr
     others = tgfbench("run", "-m", "baselines", *on_folder(tmp_path / "data"), cwd=tmp_path, **environment)
     assert others.returncode == 0, others.stderr
+
+
+def test_profile_prints_a_row_per_method(tmp_path: Path) -> None:
+    done = tgfbench("profile", "-m", "average,dwt", "--size", "64x48", "--repeats", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["average", "dwt"]
+    wrong = tgfbench("profile", "-m", "average", "--size", "64", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "640x480" in wrong.stderr
