@@ -123,8 +123,9 @@ def _block_sums(images: Tensor) -> Tensor:
 
 def _filter_spectrum(images: Tensor, response: np.ndarray) -> Tensor:
     """Multiply the spectrum of (B, H, W) by an even real response, given on the non-negative half (H, W // 2 + 1)."""
-    spectrum = torch.fft.rfft2(images) * torch.from_numpy(response).to(images.device)
-    return torch.fft.irfft2(spectrum, s=images.shape[1:])
+    spectrum = torch.fft.rfft2(images)
+    # The product of two complex tensors is many times faster than that of a complex and a real one.
+    return torch.fft.irfft2(spectrum * torch.from_numpy(response).to(spectrum), s=images.shape[1:])
 
 
 @lru_cache(maxsize=8)
