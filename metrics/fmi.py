@@ -1,13 +1,10 @@
-"""Feature mutual information FMI on pixels, edges, gradients, DCT or wavelet coefficients.
-
-Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,).
-"""
+"""Feature mutual information FMI on pixels, edges, gradients, DCT or wavelet coefficients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import pywt
@@ -15,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tgfbench.metrics.base import SOURCES, Metric, MetricInfo, MetricInputs
 from tgfbench.metrics.filters import DERIVATIVE, SMOOTH, separable
 
 Feature = Literal["none", "edge", "gradient", "dct", "wavelet"]
@@ -25,33 +23,35 @@ CELLS = SIDE**2
 CPU_CHUNK, GPU_CHUNK = 2048, 2**18
 
 
-def fmi(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    feature: Feature = "none",
-    maps: Sequence[Tensor] | None = None,
-) -> Tensor:
-    """Feature mutual information. Range 0..1, higher is better. Defined on constant images.
+@dataclass(frozen=True)
+class FMI(Metric):
+    """Feature mutual information, averaged over 3 x 3 windows and over the sources.
 
-    In every 3 x 3 window the feature values of fused and source, scaled to 0..1 and to sum 1, are taken as two
-    distributions over the nine positions. Their joint distribution is the mixture of independence and of the Fréchet
-    bound that has the Pearson correlation of the two; FMI is the mean over windows and sources of their normalised
-    mutual information. A window equal in both counts 1, and so does one that is flat in both.
+    In every window the feature values of fused and source, scaled to 0..1 and to sum 1, are taken as two distributions
+    over the nine positions. Their joint distribution is the mixture of independence and of the Fréchet bound that has
+    the Pearson correlation of the two. A window equal in both counts 1, and so does one that is flat in both.
 
     Args:
-        fused, infrared, visible: (B, H, W).
-        feature: see ``feature_map``. "edge" is what ``tang`` and ``hli`` print as FMI_pixel.
-        maps: precomputed feature maps of (fused, infrared, visible).
-
-    Source: Haghighat, Aghagolzadeh, Seyedarabi, Comput. Electr. Eng. 37(5), 2011,
-    doi 10.1016/j.compeleceng.2011.07.012; fast form: Haghighat, Razian, AICT 2014.
+        feature: see ``feature_map``. ``"edge"`` is what Tang's and Li Hui's evaluators print as FMI_pixel.
     """
-    of_fused, of_infrared, of_visible = maps or [feature_map(x, feature) for x in (fused, infrared, visible)]
-    mean_information = _mean_edge_information if feature == "edge" else _mean_information
-    images = zip(of_fused, of_infrared, of_visible, strict=True)
-    return torch.stack([(mean_information(f, a) + mean_information(f, b)) / 2 for f, a, b in images])
+
+    feature: Feature = "none"
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="FMI",
+        title="feature mutual information",
+        higher_is_better=True,
+        range=(-math.inf, 1.0),
+        citation="Haghighat, Aghagolzadeh, Seyedarabi, Comput. Electr. Eng. 37(5), 2011; Haghighat, Razian, AICT 2014",
+        minimum_size=4,
+        notes="The wavelet filter has 62 taps (PyWavelets), MATLAB's 102.",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        maps = [feature_map(inputs.image(name), self.feature) for name in ("fused", *SOURCES)]
+        information = _mean_edge_information if self.feature == "edge" else _mean_information
+        scores = [(information(f, a) + information(f, b)) / 2 for f, a, b in zip(*maps, strict=True)]
+        return torch.stack(scores)
 
 
 def feature_map(images: Tensor, feature: Feature) -> Tensor:

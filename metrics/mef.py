@@ -1,18 +1,17 @@
-"""MEF-SSIM and MEF-MS-SSIM: structural similarity of a fused image to the best that patches of its sources offer.
-
-What the ``tang`` and ``hli`` evaluators print as "MS_SSIM" is the multi-scale index of this module, not MS-SSIM.
-Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,).
-"""
+"""MEF-SSIM and MEF-MS-SSIM: structural similarity of a fused image to the best that patches of its sources offer."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tgfbench.metrics.base import SOURCES, Metric, MetricInfo, MetricInputs
 from tgfbench.metrics.filters import gaussian, separable
 from tgfbench.metrics.structure import local_moments
 
@@ -22,29 +21,47 @@ STABILITY = (0.03 * 255) ** 2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001)
 
 
-def mef_ssim(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """MEF-SSIM on one scale. Range -1..1, higher is better. Images at least 11 x 11; defined on constant images.
+@dataclass(frozen=True)
+class MEFSSIM(Metric):
+    """Similarity of every 11 x 11 patch of the fused image to the patch that mixes the structure of both sources best."""
 
-    Source: Ma, Zeng, Wang, IEEE TIP 24(11), 2015, doi 10.1109/TIP.2015.2442920.
-    """
-    return mef_map(fused, infrared, visible).mean((1, 2))
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="MEF-SSIM",
+        title="multi-exposure fusion structural similarity",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        citation="Ma, Zeng, Wang, IEEE TIP 24(11), 2015",
+        minimum_size=11,
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        return inputs.once(
+            "mef-ssim", lambda: mef_map(*(inputs.image(name) for name in ("fused", *SOURCES))).mean((1, 2))
+        )
 
 
-def mef_ms_ssim(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """MEF-SSIM on three scales, multiplied with exponents. At most 1, higher is better. Images at least 44 x 44.
+@dataclass(frozen=True)
+class MEFMSSSIM(Metric):
+    """MEF-SSIM on three scales, multiplied with exponents; what Tang's and Li Hui's evaluators print as MS_SSIM.
 
     A negative score of a scale has a complex power; the value is then the real part of the product.
-
-    Source: Ma, Zeng, Wang, IEEE TIP 24(11), 2015, doi 10.1109/TIP.2015.2442920.
     """
-    images = torch.stack([fused, infrared, visible])
-    product: Tensor | float = 1.0
-    for level, weight in enumerate(SCALE_WEIGHTS):
-        if level:
-            images = torch.stack([_halve(batch) for batch in images])
-        score = mef_ssim(*images)
-        product = product * score.to(torch.complex128) ** (weight / sum(SCALE_WEIGHTS))
-    return product.real
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="MEF-MS-SSIM",
+        title="multi-exposure fusion multi-scale structural similarity",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        citation="Ma, Zeng, Wang, IEEE TIP 24(11), 2015",
+        minimum_size=41,
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        product = torch.ones(inputs.batch, dtype=torch.complex128, device=inputs.device)
+        for level, weight in enumerate(SCALE_WEIGHTS):
+            inputs = inputs.map(_halve) if level else inputs
+            product = product * MEFSSIM().compute(inputs).to(product.dtype) ** (weight / sum(SCALE_WEIGHTS))
+        return product.real
 
 
 def mef_map(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ _CORRECT = {
     "Labf": use("labf"),
     "Nabf": use("nabf"),
     "Q_G": use("q-g"),
-    "FMI-pixel": use("fmi", feature="pixel"),
+    "FMI-pixel": use("fmi", feature="none"),
     "FMI-edge": use("fmi", feature="edge"),
     "FMI-gradient": use("fmi", feature="gradient"),
     "FMI-dct": use("fmi", feature="dct"),
