@@ -23,7 +23,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001)
 
 @dataclass(frozen=True)
 class MEFSSIM(Metric):
-    """Similarity of every 11 x 11 patch of the fused image to the patch that mixes the structure of both sources best."""
+    """Similarity of every 11 x 11 patch of the fused image to the best mixture of the structures of both sources."""
 
     info: ClassVar[MetricInfo] = MetricInfo(
         name="MEF-SSIM",
@@ -35,9 +35,8 @@ class MEFSSIM(Metric):
     )
 
     def compute(self, inputs: MetricInputs) -> Tensor:
-        return inputs.once(
-            "mef-ssim", lambda: mef_map(*(inputs.image(name) for name in ("fused", *SOURCES))).mean((1, 2))
-        )
+        images = (inputs.image(name) for name in ("fused", *SOURCES))
+        return inputs.once("mef-ssim", lambda: mef_map(*images).mean((1, 2)))
 
 
 @dataclass(frozen=True)
