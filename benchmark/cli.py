@@ -226,29 +226,31 @@ def leaderboard(
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="The method to train.")],
-    config: Annotated[str, typer.Option(help="Named configuration of the network.")] = "tiny",
-    data: Annotated[str, typer.Option(help="Training data, e.g. sample,msrs:train,llvip:train.")] = "sample:train",
+    data: Annotated[str, typer.Option(help="Training data: name[:split][*share], comma-separated.")] = "sample",
     data_root: DataRoot = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
-    batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
+    batch: Annotated[int, typer.Option(help="Crops per step.")] = 4,
     crop: Annotated[int, typer.Option(help="Side of the square crops, pixels.")] = 128,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Decides crops, flips, prompts and initial weights.")] = 0,
+    option: Annotated[list[str], typer.Option("--option", "-O", help="Option of the training, as key=value.")] = [],  # noqa: B006
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in --out.")] = True,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Folder of checkpoints and curves.")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Folder of checkpoint, weights and loss curve.")] = None,  # noqa: UP007, UP045
 ) -> None:
-    """Train a method with its paper's losses; Ctrl-C and the same command again goes on where it stopped."""
+    """Train a method with its training objective; Ctrl-C loses at most 250 steps, --resume goes on."""
     from tgfbench.benchmark.train import TrainRequest
     from tgfbench.benchmark.train import train as run_training
 
-    folder = out or Path("runs") / "train" / method
-    request = TrainRequest(
-        method=method, config=config, data=tuple(_split(data, "--data")), data_root=data_root, steps=steps,
-        batch=batch, crop=crop, lr=lr, seed=seed, device=device, resume=resume, out=folder,
+    result = run_training(
+        TrainRequest(
+            method=method, options=_options(option), data=tuple(_split(data, "--data")), data_root=data_root,
+            steps=steps, batch=batch, crop=crop, lr=lr, seed=seed, device=device, resume=resume,
+            out=out or Path("runs") / "train" / method,
+        )
     )  # fmt: skip
-    result = run_training(request)
-    print(f"weights: {result.weights}\ncurve:   {result.curve}")
+    for name in ("weights", "card", "curve_csv", "curve_png", "checkpoint"):
+        print(f"{name}: {getattr(result, name)}")
 
 
 @app.command()
