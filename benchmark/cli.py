@@ -236,7 +236,7 @@ def train(
     option: Annotated[list[str], typer.Option("--option", "-O", help="Option of the training, as key=value.")] = [],  # noqa: B006
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Folder of checkpoint, weights and loss curve.")] = None,  # noqa: UP007, UP045
+    out: Annotated[Optional[Path], typer.Option("--out", help="Folder of checkpoint, weights and loss curve.")] = None,  # noqa: UP045
 ) -> None:
     """Train a method with its training objective; Ctrl-C loses at most 250 steps, --resume goes on."""
     from tgfbench.benchmark.train import TrainRequest
