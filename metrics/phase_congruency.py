@@ -1,7 +1,4 @@
-"""Fusion metric Q_P: how phase congruency and its moments are carried from the sources to the fused image.
-
-Images are float64 (B, H, W) grey values in 0..255; results are float64 (B,).
-"""
+"""Fusion metric Q_P: how phase congruency and its moments are carried from the sources to the fused image."""
 
 from __future__ import annotations
 
@@ -9,11 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tgfbench.metrics.base import SOURCES, Metric, MetricInfo, MetricInputs
 from tgfbench.metrics.filters import gaussian, separable
 
 SCALES, ORIENTATIONS = 4, 6
@@ -41,45 +40,48 @@ class PhaseCongruency:
         return self.congruency, self.largest_moment, self.smallest_moment
 
 
-def q_p(
-    fused: Tensor,
-    infrared: Tensor,
-    visible: Tensor,
-    *,
-    features: Sequence[PhaseCongruency] | None = None,
-) -> Tensor:
-    """Phase-congruency metric Q_P. About 0..1, higher is better.
+@dataclass(frozen=True)
+class QP(Metric):
+    """Q_P: local correlation of phase congruency and its moments in the fused image with those of the sources.
 
     Phase congruency, its largest and its smallest moment of the fused image are each correlated locally with those of
     infrared, visible and the pixelwise selection of both, where these exceed 0.1; the best of the three is averaged
     over the area of the selection, and the averages of the three maps are multiplied.
-
-    Args:
-        fused, infrared, visible: (B, H, W).
-        features: precomputed ``phase_congruency`` of (fused, infrared, visible).
-
-    Returns:
-        (B,); NaN where an image is constant or no source has a feature.
-
-    Source: Zhao, Laganiere, Liu, Int. J. Innov. Comput. Inf. Control 3(6A), 2007.
     """
-    of_fused, first, second = features or [phase_congruency(images) for images in (fused, infrared, visible)]
-    first_wins = first.congruency > second.congruency
-    masks = [first.congruency > THRESHOLD, second.congruency > THRESHOLD]
-    masks.append(masks[0] | masks[1])
-    area = masks[2].sum((1, 2))
-    result = fused.new_ones(fused.shape[0])
-    for target, *sources in zip(of_fused.maps(), first.maps(), second.maps(), strict=True):
-        sources.append(torch.where(first_wins, *sources))
-        mean, variance = _local_mean(target), _local_variance(target)
-        best = torch.full_like(target, -math.inf)
-        for source, mask in zip(sources, masks, strict=True):
-            seen = source * mask
-            covariance = _local_mean(seen * target).sub_(_local_mean(seen) * mean)
-            scale = _local_variance(seen).mul_(variance).abs_().sqrt_().add_(EPS)
-            best = torch.maximum(best, covariance.add_(EPS).div_(scale).mul_(mask))
-        result = result * best.sum((1, 2)) / area
-    return result
+
+    info: ClassVar[MetricInfo] = MetricInfo(
+        name="Q_P",
+        title="phase-congruency correlation",
+        higher_is_better=True,
+        range=(-math.inf, math.inf),
+        citation="Zhao, Laganiere, Liu, Int. J. Innov. Comput. Inf. Control 3(6A), 2007",
+        minimum_size=16,
+        on_constant="nan",
+        notes="About 0..1. NaN also where no source has a feature.",
+    )
+
+    def compute(self, inputs: MetricInputs) -> Tensor:
+        of_fused, first, second = (phase_congruency(inputs.image(name)) for name in ("fused", *SOURCES))
+        first_wins = first.congruency > second.congruency
+        masks = [first.congruency > THRESHOLD, second.congruency > THRESHOLD]
+        masks.append(masks[0] | masks[1])
+        result = torch.ones(inputs.batch, dtype=torch.float64, device=inputs.device)
+        for target, of_first, of_second in zip(of_fused.maps(), first.maps(), second.maps(), strict=True):
+            sources = (of_first, of_second, torch.where(first_wins, of_first, of_second))
+            result = result * _best_correlation(target, sources, masks).sum((1, 2)) / masks[-1].sum((1, 2))
+        return result
+
+
+def _best_correlation(target: Tensor, sources: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    """Largest of the local correlations of a feature map with the masked maps of the sources, (B, H, W)."""
+    mean, variance = _local_mean(target), _local_variance(target)
+    best = torch.full_like(target, -math.inf)
+    for source, mask in zip(sources, masks, strict=True):
+        seen = source * mask
+        covariance = _local_mean(seen * target).sub_(_local_mean(seen) * mean)
+        scale = _local_variance(seen).mul_(variance).abs_().sqrt_().add_(EPS)
+        best = torch.maximum(best, covariance.add_(EPS).div_(scale).mul_(mask))
+    return best
 
 
 def _local_mean(images: Tensor) -> Tensor:
