@@ -31,7 +31,8 @@ def load_dataset(name: str, root: str | Path | None = None, split: str = "test",
     """Open a dataset.
 
     Args:
-        name: a registry name; case, ``-`` and ``_`` do not matter.
+        name: a registry name; case, ``-`` and ``_`` do not matter. ``msrs+haze:3`` degrades what it names, see
+            ``tgfbench.datasets.degradations.grammar``.
         root: the folder that holds the dataset's folder, or the dataset's folder itself; None reads the environment
             variable ``TGFBENCH_DATA`` (datasets without files need none).
         split: one of the dataset's splits.
@@ -41,9 +42,15 @@ def load_dataset(name: str, root: str | Path | None = None, split: str = "test",
         An ordered, iterable collection of samples with ``keys``, ``problems`` and ``fingerprint()``.
 
     Raises:
-        UsageError: unknown name, split or option, or no root.
+        UsageError: unknown name, degradation, split or option, or no root.
         DataError: the folder is missing, empty or of another layout.
     """
+    if "+" in name:
+        from tgfbench.datasets.degradations.dataset import DegradedDataset
+        from tgfbench.datasets.degradations.grammar import parse_name
+
+        base, chain, seed = parse_name(name)
+        return DegradedDataset(load_dataset(base, root, split, **options), chain, seed)
     dataset = DATASETS.load(name)
     checked = check_options(f"opening the dataset {dataset.info.name}", dataset, options, ("root", "split"))
     return dataset(root=root, split=split, **checked)  # type: ignore[call-arg]  # Dataset leaves the constructor open
