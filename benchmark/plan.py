@@ -150,8 +150,8 @@ class RunSpec:
     masks: Literal["none", "labels"] = "none"
 
     def prompt_rule(self, info: MethodInfo) -> PromptRule:
-        """Return the rule that picks this method's prompts; a method that never reads a prompt gets none."""
-        policy = "none" if info.text_use == "none" else self.text
+        """Return the rule that picks this method's prompts; a method that reads none at test time gets none."""
+        policy = self.text if info.text_use == "test" else "none"
         return PromptRule(policy, info.text_role, info.default_text, self.seed)
 
 

@@ -22,6 +22,9 @@ from tgfbench.benchmark.runner import RunReport, execute
 if TYPE_CHECKING:
     from tgfbench.benchmark.runner import Progress as ProgressCallback
 
+UNUSABLE = ("size-mismatch", "unreadable")
+"""Problems of a dataset that cost a pair; unpaired files and odd labels are worth a note only."""
+
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -68,12 +71,15 @@ def run_all(
     if any(run.run.images for run in planned_runs):
         write_boards(root, ("csv", "md"), quiet=False, datasets={p.run.folder for p in planned_runs})
     failed = [report for report in reports if report.failures]
+    unusable = {p.item for run in planned_runs for p in run.dataset.problems if p.kind in UNUSABLE}
     if failed:
         count = sum(len(report.failures) for report in failed)
         console.print(f"{count} items failed in {len(failed)} of {len(reports)} runs; all others are stored.")
     elif not any(report.fused or report.measured for report in reports):
         console.print("Nothing was computed: everything asked for was in the store.")
-    return not failed
+    if unusable:
+        console.print(f"{len(unusable)} pairs could not be used, see above; the boards are without them.")
+    return not failed and not unusable
 
 
 def unmatched_files(planned: PlannedRun) -> list[str]:

@@ -82,6 +82,18 @@ def test_a_corrupt_pair_is_named_and_the_rest_is_run(tmp_path: Path) -> None:
     assert {line.split(",")[0] for line in scores.read_text().splitlines()[1:]} == {"a", "d"}
 
 
+def test_a_pair_of_two_sizes_costs_exit_code_1_an_unpaired_file_does_not(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "data")
+    (folder / "ir" / "d.png").unlink()
+    alone = tgfbench("run", "-m", "average", *on_folder(folder), cwd=tmp_path)
+    assert alone.returncode == 0
+    assert "unpaired" in alone.stdout
+    write_png(folder / "ir" / "c.png", np.zeros((48, 66), np.uint8))
+    mismatch = tgfbench("run", "-m", "average", *on_folder(folder), cwd=tmp_path)
+    assert mismatch.returncode == 1
+    assert "66x48" in mismatch.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
