@@ -172,7 +172,7 @@ _TANG_PY = {
 _IVIF_ZOO = {
     **_TANG_PY,
     "AG": use("ag"),
-    "VIF": use("vif", border="zero"),
+    "VIF": use("vif", form="ivif-zoo"),
     "CE": use("ce", form="sigmoid"),
     "NMI": use("nmi", normalisation="sources"),
     "Q_NCIE": use("q-ncie", correlation="pearson"),

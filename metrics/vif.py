@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from tgfbench.metrics.pixels import pixel_sums
 
 NOISE_VARIANCE = 2.0
 FLOOR = 1e-10
+Form = Literal["definition", "ivif-zoo"]
+
 SCALES = (17, 9, 5, 3)
 """Taps of the Gaussian window at scales 1 to 4; its sigma is a fifth of them."""
 
@@ -26,9 +29,13 @@ class VIF(SourceMetric):
     Equal to torchmetrics (2e-8) and piq's ``vif_p`` (4e-6).
 
     Args:
+        form: ``"definition"``, or ``"ivif-zoo"``: zeros outside the image instead of full windows only, and a window
+            sampled at ``linspace(-ceil(N / 2), floor(N / 2), N)``, half a pixel off centre (up to +50 %). IVIF_ZOO
+            itself computes in single precision, which scatters its values by up to 1e-4.
         sources: ``"sum"`` (the evaluators' convention), ``"mean"``, or one image.
     """
 
+    form: Form = "definition"
     sources: Sources = "sum"
 
     info: ClassVar[MetricInfo] = MetricInfo(
@@ -46,7 +53,7 @@ class VIF(SourceMetric):
         kept = torch.zeros(inputs.batch, dtype=torch.float64, device=inputs.device)
         available = torch.zeros_like(kept)
         for scale in range(len(SCALES)):
-            moments = window(scale).moments(scale_space(inputs, scale), source, "fused")
+            moments = window(scale, self.form).moments(scale_space(inputs, scale, self.form), source, "fused")
             information = pixel_sums(lambda *maps: _information(Moments(*maps)), *moments)
             kept, available = kept + information[0], available + information[1]
         # A constant source carries no information to be kept.
@@ -75,17 +82,23 @@ def channel(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
     return gain, noise, variance
 
 
-def window(scale: int) -> Window:
-    """The Gaussian window of a scale."""
-    return Window.gaussian(SCALES[scale], SCALES[scale] / 5)
+def window(scale: int, form: Form = "definition") -> Window:
+    """The Gaussian window of a scale, in one of the forms of ``VIF``."""
+    taps = SCALES[scale]
+    if form == "definition":
+        return Window.gaussian(taps, taps / 5)
+    offsets = np.linspace(-taps // 2, taps // 2, taps)
+    weights = np.exp(-(offsets**2) / (2 * (taps / 5) ** 2))
+    return Window(tuple(weights / weights.sum()), "zero")
 
 
-def scale_space(inputs: MetricInputs, scale: int) -> MetricInputs:
+def scale_space(inputs: MetricInputs, scale: int, form: Form = "definition") -> MetricInputs:
     """Return the batch at a scale: filtered with that scale's window and every second pixel kept, ``scale`` times."""
     if scale == 0:
         return inputs
 
     def coarser() -> MetricInputs:
-        return scale_space(inputs, scale - 1).map(lambda images: window(scale)(images)[:, ::2, ::2].contiguous())
+        finer, filtered = scale_space(inputs, scale - 1, form), window(scale, form)
+        return finer.map(lambda images: filtered(images)[:, ::2, ::2].contiguous())
 
-    return inputs.once(("scale space", scale), coarser)
+    return inputs.once(("scale space", scale, form), coarser)
