@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.images import write_png
 
 SIZE = (48, 64)
 
 
-def tgfbench(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tgfbench.benchmark.cli", *map(str, arguments)],
-        cwd=cwd, env={**os.environ, "COLUMNS": "200", **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@dataclass
+class Done:
+    """What a command left on the terminal."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tgfbench(*arguments: object, cwd: Path, **environment: str) -> Done:
+    """Run a command; in a process of its own where it needs another environment, because registries are read once."""
+    words = [*map(str, arguments)]
+    if environment:
+        command = [sys.executable, "-m", "tgfbench.benchmark.cli", *words]
+        variables = {**os.environ, "COLUMNS": "200", **environment}
+        done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        pytest.raises(SystemExit) as end,
+    ):
+        patch.setattr(sys, "argv", ["tgfbench", *words])
+        patch.setenv("COLUMNS", "200")
+        patch.chdir(cwd)
+        main()
+    return Done(int(end.value.code or 0), stdout.getvalue(), stderr.getvalue())
 
 
 def pairs(folder: Path, stems: str = "abcd", size: tuple[int, int] = SIZE) -> Path:
