@@ -1,0 +1,1 @@
+"""LDFusion: trained with language in the loss, run without."""
