@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def strips(height: int, rows: int) -> Iterator[tuple[int, int]]:
@@ -59,14 +59,18 @@ def channel_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=eps)
 
 
-def depthwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Apply a depthwise convolution to (H, W, C): the padding ``conv`` asks for is added at the sides only, not to rows.
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a depthwise convolution to (H, W, C), zero-padded at the sides only, not above and below.
 
     Rows above and below are the caller's: a strip with its halo of ``kernel // 2`` rows comes back without it.
+
+    Args:
+        x: a strip with its halo.
+        weight: (C, 1, kernel, kernel).
+        bias: (C), or None.
     """
-    columns = conv.kernel_size[1] // 2
     image = x.permute(2, 0, 1)[None]
-    out = F.conv2d(image, conv.weight, conv.bias, padding=(0, columns), groups=conv.groups)
+    out = F.conv2d(image, weight, bias, padding=(0, weight.shape[-1] // 2), groups=len(weight))
     return out[0].permute(1, 2, 0)
 
 
