@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Literal, NamedTuple
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tgfbench.benchmark.errors import PluginError
 from tgfbench.metrics.base import Image, MetricInfo, MetricInputs, SourceMetric, Sources
+from tgfbench.metrics.correlate import correlate
 from tgfbench.metrics.filters import Window
 
 LEVELS = 4
@@ -77,12 +76,12 @@ def _subbands(inputs: MetricInputs, name: Image, peak: float) -> list[Tensor]:
 
     def compute() -> list[Tensor]:
         filters = _pyramid_filters()
-        low = _correlate(inputs.image(name) * (peak / 255), filters.first_low_pass)
+        low = correlate(inputs.image(name) * (peak / 255), filters.first_low_pass, "mirror")
         bands = []
         for level in range(LEVELS):
-            bands += [_correlate(low, band) for band in filters.bands]
+            bands += [correlate(low, band, "mirror") for band in filters.bands]
             if level < LEVELS - 1:
-                low = _correlate(low, filters.low_pass)[:, ::2, ::2].contiguous()
+                low = correlate(low, filters.low_pass, "mirror")[:, ::2, ::2].contiguous()
         return [band[:, : band.shape[1] // BLOCK * BLOCK, : band.shape[2] // BLOCK * BLOCK] for band in bands]
 
     return inputs.once(("steerable pyramid", name, peak), compute)
@@ -145,15 +144,3 @@ def _pyramid_filters() -> _PyramidFilters:
     side = math.isqrt(filters["bfilts"].shape[0])
     bands = tuple(np.ascontiguousarray(filters["bfilts"][:, o].reshape(side, side).T) for o in ORIENTATIONS)
     return _PyramidFilters(filters["lo0filt"], filters["lofilt"], bands)
-
-
-def _correlate(images: Tensor, kernel: np.ndarray) -> Tensor:
-    """Correlate (B, H, W) with a 2-D kernel of odd sides, the image mirrored without its edge pixel."""
-    if images.is_cpu:
-        border = cv2.BORDER_REFLECT_101
-        return torch.from_numpy(
-            np.stack([cv2.filter2D(x, cv2.CV_64F, kernel, borderType=border) for x in images.numpy()])
-        )
-    margin = kernel.shape[0] // 2
-    padded = F.pad(images[:, None], (margin,) * 4, mode="reflect")
-    return F.conv2d(padded, torch.from_numpy(kernel).to(images)[None, None])[:, 0]
