@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,18 +32,18 @@ class PIQE(Metric):
     1 - variance (blocking, blur), one that fails the noise test its variance. Equal to pyiqa's ``piqe``.
 
     Args:
-        image: ``"colour"``: the luma 0.299 R + 0.587 G + 0.114 B of the fused colour image; ``"luma"``: the grey levels
-            the other metrics see, which are rounded.
+        colour: look at the luma 0.299 R + 0.587 G + 0.114 B of the fused colour image, instead of the grey levels that
+            the other metrics see, which are whole numbers.
     """
 
-    image: Literal["colour", "luma"] = "colour"
+    colour: bool = False
 
     info: ClassVar[MetricInfo] = MetricInfo(
         name="PIQE",
         title="perception-based image quality",
         higher_is_better=False,
         range=(0.0, 100.0),
-        needs=("fused_rgb",),
+        needs=("fused",),
         citation="Venkatanath, Praneeth, Bh, Channappayya, Medasani, NCC 2015",
         minimum_size=BLOCK,
         notes="A constant image has no active block and scores 100.",
@@ -51,10 +51,10 @@ class PIQE(Metric):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        return ("fused_rgb",) if self.image == "colour" else ("fused",)
+        return ("fused_rgb",) if self.colour else ("fused",)
 
     def compute(self, inputs: MetricInputs) -> Tensor:
-        if self.image == "colour":
+        if self.colour:
             red, green, blue = (inputs.image("fused_rgb") / 255).unbind(1)
         else:
             red = green = blue = inputs.image("fused") / 255
