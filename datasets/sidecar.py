@@ -2,8 +2,9 @@
 
 Fields: ``key``; ``captions`` (three about one thing each, two of the whole scene); ``focus`` (noun phrases);
 ``instruction``; ``lighting``; ``visible_only`` and ``infrared_only`` (what one modality alone shows); ``nouns``;
-``degradation`` (``"none"`` or e.g. ``"low light"``); ``boxes`` (``{"label": …, "xyxy": […]}`` in pixels); ``split``.
-Only ``key`` is required. Fields of other programs are kept when a sidecar is rewritten.
+``degradation`` (``"none"`` or e.g. ``"low light"``); ``boxes`` (``{"label": …, "xyxy": […]}`` in pixels); ``split``;
+``captioned_by`` (the programs that wrote captions). Only ``key`` is required. Fields of other programs are kept when a
+sidecar is rewritten.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class SidecarEntry(BaseModel):
     nouns: Phrases = ()
     degradation: str = "none"
     boxes: tuple[SidecarBox, ...] = ()
+    captioned_by: Phrases = ()
 
     def texts(self) -> Texts:
         """Return the texts, stripped, empty ones dropped; a named degradation without instruction gets a plain one."""
@@ -125,6 +127,27 @@ def write_sidecar(path: Path, entries: Mapping[str, SidecarEntry] | Iterable[Sid
     listed = entries.values() if isinstance(entries, Mapping) else entries
     ordered = sorted(listed, key=lambda entry: entry.key)
     write_text(path, "".join(entry.model_dump_json(exclude_defaults=True) + "\n" for entry in ordered))
+
+
+def merge_entries(first: SidecarEntry, second: SidecarEntry) -> SidecarEntry:
+    """Return what two entries of one key say together: phrases of both without repetition, other fields of the first.
+
+    A field that the first leaves empty is taken from the second.
+    """
+    content, other = first.model_dump(exclude_defaults=True), second.model_dump(exclude_defaults=True)
+    phrases = {name for name, field in SidecarEntry.model_fields.items() if field.annotation == tuple[str, ...]}
+    for name, value in other.items():
+        mine = content.get(name)
+        content[name] = tuple(dict.fromkeys((*mine, *value))) if name in phrases and mine else mine or value
+    return SidecarEntry.model_validate(content)
+
+
+def merge_sidecars(first: Mapping[str, SidecarEntry], second: Mapping[str, SidecarEntry]) -> dict[str, SidecarEntry]:
+    """Return the entries of both, merged where both have a key; see ``merge_entries``."""
+    merged = dict(first)
+    for key, entry in second.items():
+        merged[key] = merge_entries(merged[key], entry) if key in merged else entry
+    return merged
 
 
 def _cleaned(phrases: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgfbench.datasets.base import Texts
-from tgfbench.datasets.sidecar import SidecarEntry, read_sidecar, write_sidecar
+from tgfbench.datasets.sidecar import SidecarEntry, merge_sidecars, read_sidecar, write_sidecar
 
 
 def test_real_sidecars_survive_a_rewrite(shared: Path, tmp_path: Path) -> None:
@@ -77,3 +77,17 @@ def test_what_is_written_is_read(
     entry = SidecarEntry(key=key, captions=captions, focus=focus)
     write_sidecar(path, [entry])
     assert read_sidecar(path) == ({key: entry}, [])
+
+
+def test_merging_unites_phrases_and_keeps_what_the_first_says() -> None:
+    first = SidecarEntry.model_validate({"key": "a", "captions": ["x", "y"], "lighting": "day", "model": "m"})
+    second = SidecarEntry.model_validate(
+        {"key": "a", "captions": ["y", "z"], "focus": ["f"], "lighting": "night", "nouns": "n", "model": "o", "more": 1}
+    )
+    merged = merge_sidecars({"a": first, "b": SidecarEntry(key="b")}, {"a": second, "c": SidecarEntry(key="c")})
+    assert list(merged) == ["a", "b", "c"]
+    assert merged["a"].model_dump(exclude_defaults=True) == {
+        "key": "a", "captions": ("x", "y", "z"), "focus": ("f",), "lighting": "day", "nouns": ("n",),
+        "model": "m", "more": 1,
+    }  # fmt: skip
+    assert merge_sidecars(merged, merged) == merged
