@@ -11,6 +11,7 @@ import numpy as np
 
 from tgfbench.benchmark.errors import UsageError, suggest
 from tgfbench.datasets.base import Dataset, DatasetInfo, Sample, Texts
+from tgfbench.datasets.degradations.operators import VERSION as DEGRADATIONS_VERSION
 from tgfbench.datasets.msrs import SEGMENTATION
 from tgfbench.datasets.sample.captions import describe
 from tgfbench.datasets.sample.degrade import degrade
@@ -113,20 +114,19 @@ class SampleDataset(Dataset):
         scene, index = self.scene(key), self._find(key)
         rendering = render_scene(scene, self.width, self.height, self._seed_sequence(index, _NOISE))
         captions, focus = describe(rendering, self._generator(index, _WORDS))
-        visible, instruction, reference = rendering.visible, (), None
-        if self.degraded:
-            reference = visible
-            visible, mend = degrade(visible, scene.lighting, self._generator(index, _DEGRADATION))
-            instruction = (*mend, f"Keep {focus[0]} easy to recognise.")
-        texts = Texts(captions, focus, instruction)
-        return Sample(key, visible, rendering.infrared, texts, rendering.labels, reference)
+        clean, infrared = rendering.visible, rendering.infrared
+        if not self.degraded:
+            return Sample(key, clean, infrared, Texts(captions, focus), rendering.labels)
+        visible, instruction = degrade(clean, infrared, scene.lighting, self._generator(index, _DEGRADATION))
+        return Sample(key, visible, infrared, Texts(captions, focus, instruction), rendering.labels, reference=clean)
 
     def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
         """Return a hex digest of what decides the content of the given (default: all) samples; renders nothing."""
         chosen = self.keys if keys is None else keys
         for key in chosen:
             self._find(key)
-        parameters = [VERSION, self.seed, self.width, self.height, self.degraded, chosen]
+        degraded = self.degraded and f"degradations {DEGRADATIONS_VERSION}"
+        parameters = [VERSION, self.seed, self.width, self.height, degraded, chosen]
         return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()
 
     def _find(self, key: str) -> int:
