@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-
-import cv2
+from pathlib import Path
 
 from tgfbench.benchmark.errors import UsageError
 from tgfbench.datasets.base import Dataset, Sample
@@ -84,8 +83,12 @@ class DegradedDataset(Dataset):
             reference=clean.visible if clean.reference is None else clean.reference,
         )
 
+    def files(self, key: str) -> dict[str, Path]:
+        """Return the files of the undegraded sample by role."""
+        return self.source.files(key)
+
     def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
         """Return a digest of the source's content and of everything that decides the degradation."""
         content = self.source.fingerprint(self.keys if keys is None else keys)
-        parts = [content, VERSION, cv2.__version__, [str(step) for step in self.chain], self.seed, self._instructions]
+        parts = [content, VERSION, [str(step) for step in self.chain], self.seed, self._instructions]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
