@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -123,10 +124,11 @@ def _phase_congruency(images: Tensor) -> PhaseCongruency:
                 # The product of two complex tensors is many times faster than that of a complex and a real one.
                 filtered = source * filters.bank[part, scale].to(source.dtype)
                 responses[part, scale] = torch.fft.irfft2(filtered, s=(height, width))
-        noise = _noise_energy(responses[:, 0], filters.noise_gain)
+        amplitudes = _amplitudes(responses)
+        noise = _noise_energy(amplitudes[0], filters.noise_gain)
         cosine, sine = math.cos(orientation * math.pi / ORIENTATIONS), math.sin(orientation * math.pi / ORIENTATIONS)
         for rows in _bands(images):
-            found, total = _local_energy(responses[..., rows, :], noise)
+            found, total = _local_energy(responses[..., rows, :], amplitudes[..., rows, :], noise)
             energy[:, rows] += found
             amplitude[:, rows] += total
             share = found.div_(total).square_()
@@ -148,10 +150,26 @@ def _bands(images: Tensor) -> Iterator[slice]:
     yield from (slice(top, top + step) for top in range(0, height, step))
 
 
-def _local_energy(responses: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted local energy beyond the noise, and the sum of amplitudes, of even and odd responses (2, S, B, h, W)."""
+def _amplitudes(responses: Tensor) -> Tensor:
+    """Magnitude of even and odd responses (2, S, B, H, W)."""
     even, odd = responses
-    amplitudes = (even * even).addcmul_(odd, odd).sqrt_()
+    if not responses.is_cpu:
+        return torch.hypot(even, odd)
+    # OpenCV's is four times faster than squares and a root; it wants matrices.
+    width = even.shape[-1]
+    amplitudes = cv2.magnitude(even.reshape(-1, width).numpy(), odd.reshape(-1, width).numpy())
+    return torch.from_numpy(amplitudes).view_as(even)
+
+
+def _local_energy(responses: Tensor, amplitudes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted local energy beyond the noise, and the sum of amplitudes.
+
+    Args:
+        responses: even and odd ones (2, S, B, h, W).
+        amplitudes: their magnitude (S, B, h, W).
+        noise: energy of noise (B, 1, 1).
+    """
+    even, odd = responses
     total = amplitudes.sum(0)
     spread = total / (amplitudes.amax(0) + EPS) / SCALES
     even_sum, odd_sum = even.sum(0), odd.sum(0)
@@ -162,17 +180,16 @@ def _local_energy(responses: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _noise_energy(finest: Tensor, gain: float) -> Tensor:
-    """Energy that noise alone would reach, (B, 1, 1), from the median power of the finest scale (2, B, H, W)."""
-    power = finest.square().sum(0).flatten(1)
-    # The median along a dimension is far slower. It is the lower of the two middle values, whose mean is wanted.
-    lower = torch.stack([values.median() for values in power])[:, None]
-    at_most = power <= lower
-    next_value = power.masked_fill(at_most, math.inf).amin(1, keepdim=True)
-    single = at_most.sum(1, keepdim=True) > power.shape[1] // 2
-    median = torch.where(single, lower, (lower + next_value) / 2)
-    tau = gain * median.sqrt()
+    """Energy that noise alone would reach, (B, 1, 1), from the median power of the finest scale (B, H, W)."""
+    power = finest.square().flatten(1)
+    if power.is_cpu:
+        median = torch.from_numpy(np.median(power.numpy(), axis=1))
+    else:
+        # torch's own median is the lower of the two middle values, not their mean.
+        middle = (power.shape[1] - 1) // 2, power.shape[1] // 2
+        median = power.sort(1).values[:, middle].mean(1)
     factor = math.sqrt(math.pi / 2) + NOISE_DEVIATIONS * math.sqrt(2 - math.pi / 2)
-    return (tau * factor / 1.7)[:, :, None]
+    return (gain * median.sqrt() * factor / 1.7)[:, None, None]
 
 
 @dataclass(frozen=True, eq=False)
