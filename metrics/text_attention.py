@@ -40,8 +40,8 @@ class TextAttention(Metric):
     """A fusion metric blended, by the text confidence, with its one-source form against the text-guided reference.
 
     Args:
-        base: ``"qabf"``, ``"ssim"`` (Gaussian window, edge pixels repeated, mean over the sources) or ``"vif"`` (wavelet
-            domain on 0..1 images, mean over the sources).
+        base: ``"qabf"``, ``"ssim"`` (Gaussian window, edge pixels repeated, mean over the sources) or ``"vif"``
+            (wavelet domain on 0..1 images, mean over the sources).
     """
 
     base: Literal["qabf", "ssim", "vif"] = "qabf"
@@ -87,9 +87,9 @@ def read_confidences(path: Path, keys: Sequence[str]) -> dict[str, float]:
     """Read the text confidence of every pair.
 
     Args:
-        path: a ``.mat`` file with a vector ``Confidence``, as TextFusion ships it (entry n belongs to the image named n;
-            with other names, the entries follow the keys and must be as many), or a CSV with the columns ``key`` and
-            ``confidence``.
+        path: a ``.mat`` file with a vector ``Confidence``, as TextFusion ships it (entry n belongs to the image named
+            n; with other names, the entries follow the keys and must be as many), or a CSV with the columns ``key``
+            and ``confidence``.
         keys: the pairs, in the order of the dataset.
 
     Raises:
