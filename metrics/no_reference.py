@@ -49,11 +49,9 @@ class PIQE(Metric):
         return ("fused_rgb",) if self.colour else self.info.needs
 
     def compute(self, inputs: MetricInputs) -> Tensor:
-        if self.colour:
-            red, green, blue = inputs.image("fused_rgb").div(255).unbind(1)
-            luma = 0.299 * red + 0.587 * green + 0.114 * blue
-        else:
-            luma = inputs.image("fused")
+        grey = inputs.image("fused_rgb") if self.colour else inputs.image("fused")[:, None].expand(-1, 3, -1, -1)
+        red, green, blue = grey.div(255).unbind(1)
+        luma = 0.299 * red + 0.587 * green + 0.114 * blue
         levels = torch.round(255 * luma / luma.amax((1, 2), keepdim=True))
         return torch.stack([_score(_blocks(image)) for image in levels[:, None]])
 
