@@ -59,7 +59,7 @@ class Protocol:
 
     def info(self, metric: str) -> MetricInfo:
         """Return the card of a metric under this protocol: printed name, range and departures from the definition."""
-        name = self._resolve(metric)
+        name = self.resolve(metric)
         instance = self.instances[name]
         departures = ", ".join(f"{option}={value}" for option, value in instance.departures.items())
         notes = " ".join(filter(None, (instance.info.notes, f"Convention: {departures}." if departures else "")))
@@ -84,7 +84,7 @@ class Protocol:
             elif normalise(name) == "core":
                 kept += [core for core in CORE if core in self.metrics]
             else:
-                kept.append(self._resolve(name))
+                kept.append(self.resolve(name))
         return Protocol(self.card, kept)
 
     def evaluate(self, fused: np.ndarray, visible: np.ndarray, infrared: np.ndarray, **extra: Any) -> dict[str, float]:
@@ -239,7 +239,12 @@ class Protocol:
     def _doing(self) -> str:
         return f"scoring under the protocol {self.name} ({', '.join(self.metrics)})"
 
-    def _resolve(self, metric: str) -> str:
+    def resolve(self, metric: str) -> str:
+        """Return the printed name of a metric; case, ``-`` and ``_`` do not matter.
+
+        Raises:
+            UsageError: the protocol has no such metric.
+        """
         for name in self.metrics:
             if normalise(name) == normalise(metric):
                 return name
