@@ -324,6 +324,34 @@ def verify_dataset(
         raise typer.Exit(1)
 
 
+@datasets_app.command("caption")
+def caption_dataset(
+    name: Annotated[str, typer.Argument(help="Registry name.")],
+    model: Annotated[
+        str, typer.Option(help="labels (templates), a local transformers folder, or a hub name.")
+    ] = "labels",
+    data_root: DataRoot = None,
+    split: Split = "test",
+    limit: Limit = None,
+    image: Annotated[str, typer.Option(help="What a model sees: visible or infrared.")] = "visible",
+    prompt: Annotated[str, typer.Option(help="What to ask a model.")] = "",
+    existing: Annotated[str, typer.Option(help="Pairs that have captions: keep, append or replace.")] = "keep",
+    batch: Annotated[int, typer.Option(help="Pairs at once.")] = 1,
+    device: Device = "auto",
+    data_option: DataOptions = [],  # noqa: B006
+    visible: VisibleDir = None,
+    infrared: InfraredDir = None,
+    out: Annotated[Optional[Path], typer.Option("--out", help="The sidecar (.jsonl) to write.")] = None,  # noqa: UP045
+) -> None:
+    """Write captions of a dataset into a sidecar; Ctrl-C and the same command again goes on where it stopped."""
+    from tgfbench.benchmark import session
+
+    (request,) = _dataset_requests(name, data_root, split, limit, data_option, visible, infrared)
+    options = {"image": image, "prompt": prompt, "existing": existing, "batch": batch, "device": device}
+    if not session.caption_dataset(request, model, out, options):
+        raise typer.Exit(1)
+
+
 def _split(names: str, option: str) -> list[str]:
     found = [name.strip() for name in names.split(",") if name.strip()]
     if not found:
@@ -354,7 +382,7 @@ def _dataset_requests(
 
     options = _options(pairs)
     if visible or infrared:
-        if not (visible and infrared) or names != "folder":
+        if not (visible and infrared) or names.partition("+")[0].strip().lower() != "folder":
             raise UsageError(
                 "reading --visible and --infrared",
                 found=f"-d {names}" if visible and infrared else "only one of the two",

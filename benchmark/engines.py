@@ -274,13 +274,14 @@ def measure(protocol: MetricProtocol, fused: np.ndarray, sample: Sample) -> tupl
     Args:
         protocol: the metrics.
         fused: uint8 (H, W, 3) RGB.
-        sample: its sources.
+        sample: its sources; where they are degraded and the clean pair is known, metrics compare with that.
 
     Returns:
         Values by metric, and the messages of the metrics that refused.
     """
     extra = {} if sample.reference is None else {"reference": sample.reference}
-    images = (fused, sample.visible, sample.infrared)
+    sources = sample.clean or sample
+    images = (fused, sources.visible, sources.infrared)
     try:
         return protocol.evaluate(*images, **extra), []
     except MetricError:

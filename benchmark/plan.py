@@ -151,7 +151,9 @@ class RunSpec:
 
     def prompt_rule(self, info: MethodInfo) -> PromptRule:
         """Return the rule that picks this method's prompts; a method that reads none at test time gets none."""
-        policy = self.text if info.text_use == "test" else "none"
+        policy = self.text if info.text_use == "test" and self.text.strip() else "none"
+        if policy.strip().lower() in TEXT_POLICIES:
+            policy = policy.strip().lower()
         return PromptRule(policy, info.text_role, info.default_text, self.seed)
 
 
@@ -223,7 +225,8 @@ class PlannedRun:
 
     def _seen_in_training(self) -> int:
         info, checkpoint = self.method.info, self.method.checkpoint
-        name = self.dataset.info.name
+        # A degraded dataset ("msrs+haze-3") shows what its source shows.
+        name = self.dataset.info.name.partition("+")[0]
         if checkpoint is not None and checkpoint.info is not None:
             seen = set(checkpoint.info.trained_keys.get(name, ())) & set(self.dataset.keys)
             if seen:

@@ -47,8 +47,8 @@ class RunReport:
     seconds: float = 0.0
 
 
-Progress = Callable[[PlannedRun, int, int], None]
-"""Called with (run, images done, images to do)."""
+Progress = Callable[[int, int], None]
+"""Called with (items done, items to do)."""
 
 
 def execute(
@@ -56,7 +56,7 @@ def execute(
     *,
     overwrite: Overwrite = "only-missing",
     engine: Engine | None = None,
-    progress: Progress = lambda run, done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> RunReport:
     """Bring one run to completion.
 
@@ -140,12 +140,12 @@ def _work(
 ) -> float:
     """Have the works done and note every outcome at once; returns the median seconds of a fusion, 0 if none ran."""
     seconds = []
-    progress(planned, 0, len(works))
+    progress(0, len(works))
     for done, outcome in enumerate(engine.process(planned, works), start=1):
         _note(run, outcome, report)
         if outcome.seconds:
             seconds.append(outcome.seconds)
-        progress(planned, done, len(works))
+        progress(done, len(works))
     return sorted(seconds)[len(seconds) // 2] if seconds else 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tgfbench.benchmark.engines import fuse_sample, make_engine
 from tgfbench.benchmark.errors import MAX_LISTED, DataError, TgfbenchError, UsageError
 from tgfbench.benchmark.images import images_by_stem, read_infrared, read_visible, write_png
-from tgfbench.benchmark.plan import MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
+from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
 from tgfbench.benchmark.profile import profile
 from tgfbench.benchmark.results import store_frames
 from tgfbench.benchmark.runner import RunReport, execute
@@ -123,11 +124,34 @@ def fuse_files(request: MethodRequest, visible: Path, infrared: Path, text: str,
                 write_png(target, fuse_sample(method, _read_pair(key, visible_path, infrared_path), prompt))
             except TgfbenchError as error:
                 failures[key] = error.one_line
-            progress(None, done, len(pairs))
+            progress(done, len(pairs))
     for key, message in failures.items():
         console.print(f"[red]failed[/] {escape(key)}: {escape(message)}")
     console.print(f"{len(pairs) - len(failures)} of {len(pairs)} pairs fused into {escape(str(out))}")
     return not failures
+
+
+def caption_dataset(request: DatasetRequest, model: str, out: Path | None, options: Mapping[str, Any]) -> bool:
+    """Write a caption sidecar; returns True if every pair was described."""
+    from tgfbench.datasets.captioning import caption
+    from tgfbench.datasets.roots import ROOT_VARIABLE
+
+    dataset = request.open()
+    name = dataset.info.name
+    root = request.root or (Path(os.environ[ROOT_VARIABLE]) if os.environ.get(ROOT_VARIABLE) else None)
+    if "+" in name or (out is None and root is None):
+        raise UsageError(
+            f"captioning {name}",
+            found="a degraded dataset" if "+" in name else "nowhere to write to",
+            expected="the clean dataset, whose captions serve both" if "+" in name else "--out or --data-root",
+        )
+    target = out or Path(str(root)) / "captions" / f"{name}.jsonl"
+    with progress_bar(f"captioning {name}") as progress:
+        report = caption(dataset, model, target, progress=progress, **options)
+    console.print(f"{report.written} pairs described, {report.kept} left as they were → {escape(str(report.out))}")
+    for key, message in list(report.failed.items())[:MAX_LISTED]:
+        console.print(f"  [red]failed[/] {escape(key)}: {escape(message)}")
+    return not report.failed
 
 
 def profile_methods(
@@ -162,7 +186,7 @@ def progress_bar(title: str) -> Iterator[ProgressCallback]:
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task(escape(title), total=None)
-        yield lambda _, done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _pairs(visible: Path, infrared: Path, out: Path) -> Iterator[tuple[str, Path, Path, Path]]:

@@ -81,6 +81,7 @@ class DegradedDataset(Dataset):
             infrared=infrared,
             texts=dataclasses.replace(clean.texts, instruction=self._instructions),
             reference=clean.visible if clean.reference is None else clean.reference,
+            clean=clean.clean or clean,
         )
 
     def files(self, key: str) -> dict[str, Path]:

@@ -118,7 +118,9 @@ class SampleDataset(Dataset):
         if not self.degraded:
             return Sample(key, clean, infrared, Texts(captions, focus), rendering.labels)
         visible, instruction = degrade(clean, infrared, scene.lighting, self._generator(index, _DEGRADATION))
-        return Sample(key, visible, infrared, Texts(captions, focus, instruction), rendering.labels, reference=clean)
+        texts = Texts(captions, focus, instruction)
+        undegraded = Sample(key, clean, infrared, Texts(captions, focus), rendering.labels)
+        return Sample(key, visible, infrared, texts, rendering.labels, reference=clean, clean=undegraded)
 
     def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
         """Return a hex digest of what decides the content of the given (default: all) samples; renders nothing."""

@@ -105,8 +105,32 @@ def test_whatever_decides_the_images_gives_another_run(go: Go, change: dict[str,
     assert go().folder != go(**change).folder
 
 
+def test_metrics_compare_with_the_clean_pair_where_it_is_known() -> None:
+    """Darkening the inputs must not look like better fusion."""
+    from tgfbench.benchmark.engines import measure
+    from tgfbench.datasets import load_dataset
+    from tgfbench.metrics import load_protocol
+
+    sample = load_dataset("sample+low-light:4", count=1, width=96, height=64).load("test-0000")
+    assert sample.clean is not None
+    protocol = load_protocol("correct").select(["PSNR"])
+    images = (sample.visible, sample.clean.visible, sample.clean.infrared)
+    assert measure(protocol, sample.visible, sample)[0] == protocol.evaluate(*images)
+    assert (
+        measure(protocol, sample.visible, sample)[0]["PSNR"]
+        < protocol.evaluate(sample.visible, sample.visible, sample.infrared)["PSNR"]
+    )
+
+
 def test_prompts_follow_the_policy_and_are_stored(go: Go) -> None:
-    for policy, prompt in [("dataset", "caption of p01"), ("default", "default words"), ("none", ""), ("hi", "hi")]:
+    for policy, prompt in [
+        ("dataset", "caption of p01"),
+        ("default", "default words"),
+        ("none", ""),
+        ("", ""),
+        ("Default", "default words"),
+        ("hi", "hi"),
+    ]:
         assert Run(go(text=policy).folder).load().images["p01"].text == prompt
 
 
