@@ -31,6 +31,14 @@ def zero_haloed(x: Tensor, start: int, stop: int, halo: int) -> Tensor:
     return torch.cat([x.new_zeros(above, *x.shape[1:]), inner, x.new_zeros(below, *x.shape[1:])])
 
 
+def as_image(x: Tensor) -> Tensor:
+    """Return (H, W, C) as (1, C, H, W), a view that convolutions recognise as channels-last.
+
+    They go by strides, those of axes of length one included: ``x.permute(2, 0, 1)[None]`` has others and is copied.
+    """
+    return x[None].permute(0, 3, 1, 2)
+
+
 def mirrored_rows(height: int, start: int, stop: int) -> list[int]:
     """Return the rows that stand for rows ``start`` to ``stop`` when the image is mirrored at its borders (``reflect``)."""
     period = 2 * max(height - 1, 1)
@@ -69,9 +77,61 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: (C, 1, kernel, kernel).
         bias: (C), or None.
     """
-    image = x.permute(2, 0, 1)[None]
+    # The batch axis comes first: added last, it would hide from torch that the image is channels-last already.
+    image = x[None].permute(0, 3, 1, 2)
     out = F.conv2d(image, weight, bias, padding=(0, weight.shape[-1] // 2), groups=len(weight))
     return out[0].permute(1, 2, 0)
+
+
+def channel_moments(x: Tensor, rows: int = 4096) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each channel of (N, C), in float64.
+
+    Each strip of ``rows`` rows is centred at its own mean, and strips are combined in float64: the result is as precise
+    as two passes over the data, at the memory traffic of one.
+    """
+    counts, means, deviations = [], [], []
+    for start, stop in strips(len(x), rows):
+        strip = x[start:stop]
+        mean = strip.mean(dim=0)
+        counts.append(stop - start)
+        means.append(mean)
+        deviations.append((strip - mean).square_().sum(dim=0))
+    weights = torch.tensor(counts, dtype=torch.float64, device=x.device)[:, None] / len(x)
+    each, squares = torch.stack(means).double(), torch.stack(deviations).double().sum(dim=0)
+    mean = (weights * each).sum(dim=0)
+    return mean, squares / len(x) + (weights * (each - mean).square()).sum(dim=0)
+
+
+def entered_strips(
+    x: Tensor, rows: int, *projections: tuple[Tensor, Tensor]
+) -> Iterator[tuple[int, int, tuple[Tensor, ...]]]:
+    """Walk through an image for 3x3 convolutions of its normalised and projected pixels; no row is projected twice.
+
+    Args:
+        x: (H, W, C), not to be changed meanwhile.
+        rows: of a strip.
+        *projections: weight (C', C) and bias (C'), applied after ``channel_norm``.
+
+    Yields:
+        (start, stop, maps): for each projection (stop - start + 2, W, C'), one more row above and below, zero where the
+        image ends. The maps are overwritten by the next strip.
+    """
+    height, width, _ = x.shape
+    rows = min(rows, height)
+    buffers = [x.new_empty(rows + 2, width, len(bias)) for _, bias in projections]
+    for start, stop in strips(height, rows):
+        first, last = start + 1 if start else 0, min(stop + 1, height)
+        normed = channel_norm(x[first:last]).flatten(0, 1)
+        for buffer, (weight, bias) in zip(buffers, projections, strict=True):
+            if start:
+                buffer[:2] = buffer[rows:].clone() if rows < 2 else buffer[rows:]
+            else:
+                buffer[0] = 0
+            offset = first - start + 1
+            torch.addmm(bias, normed, weight.t(), out=buffer[offset : offset + last - first].view(-1, len(bias)))
+            if stop == height:
+                buffer[stop - start + 1] = 0
+        yield start, stop, tuple(buffer[: stop - start + 2] for buffer in buffers)
 
 
 class ChannelGram:
@@ -86,19 +146,22 @@ class ChannelGram:
         like: gives dtype and device.
     """
 
+    PIXELS = 512
+    """Pixels multiplied at a time: a running float32 sum over a whole image loses two decimals."""
+
     def __init__(self, channels: int, heads: int, like: Tensor) -> None:
-        width = channels // heads
         self.heads = heads
-        self.products = like.new_zeros(heads, width, width)
-        self.squares_q = like.new_zeros(heads, width)
-        self.squares_k = like.new_zeros(heads, width)
+        self.products = like.new_zeros(channels, channels)
+        self.squares_q = like.new_zeros(channels)
+        self.squares_k = like.new_zeros(channels)
 
     def add(self, q: Tensor, k: Tensor) -> None:
         """Add pixels (N, C)."""
-        q, k = (x.unflatten(1, (self.heads, -1)).permute(1, 2, 0) for x in (q, k))
-        self.products += q @ k.transpose(1, 2)
-        self.squares_q += q.square().sum(dim=2)
-        self.squares_k += k.square().sum(dim=2)
+        # All pairs of channels in one product are faster than each head's few.
+        for part_q, part_k in zip(q.split(self.PIXELS), k.split(self.PIXELS), strict=True):
+            self.products += part_q.t() @ part_k
+        self.squares_q += q.square().sum(dim=0)
+        self.squares_k += k.square().sum(dim=0)
 
     def mixing(self, temperature: Tensor, projection: Tensor, eps: float = 1e-12) -> Tensor:
         """Return (C_out, C), attention followed by the output projection, as one map on the values of a pixel.
@@ -109,5 +172,8 @@ class ChannelGram:
             eps: least norm.
         """
         norm_q, norm_k = (squares.sqrt().clamp_min(eps) for squares in (self.squares_q, self.squares_k))
-        logits = self.products / (norm_q[:, :, None] * norm_k[:, None]) * temperature
-        return projection.flatten(1) @ torch.block_diag(*logits.softmax(dim=-1))
+        cosines = self.products / torch.outer(norm_q, norm_k)
+        width = len(cosines) // self.heads
+        heads = [cosines[h : h + width, h : h + width] for h in range(0, len(cosines), width)]
+        attention = (torch.stack(heads) * temperature).softmax(dim=-1)
+        return projection.flatten(1) @ torch.block_diag(*attention)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import ChannelGram, channel_norm, depthwise, fold_affine, strips
+from tgfbench.methods._fast import ChannelGram, depthwise, entered_strips, fold_affine, strips
 from tgfbench.methods.film.network import (
     GRID,
     HEADS,
@@ -26,7 +26,7 @@ from tgfbench.methods.film.network import (
     nearest_indices,
 )
 
-CPU_PIXELS = 5120
+CPU_PIXELS = 2560
 """Pixels of a strip on the CPU, where its maps of 128 channels should stay in the cache; elsewhere the image is one strip."""
 
 
@@ -67,7 +67,7 @@ def _pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
 def _branch(stage: Stage, x: str, image: Tensor, text: Tensor, rows: int) -> Tensor:
     """Return (H, W, C) of branch ``x`` of a stage from (H, W, C') and (L, D)."""
     first, second, third = (float(stage.part(f"prelu{x}{number}").weight) for number in (1, 2, 3))
-    features = F.conv2d(image.permute(2, 0, 1)[None], stage.part(f"conv{x}1").weight, padding=1)[0]
+    features = F.conv2d(image[None].permute(0, 3, 1, 2), stage.part(f"conv{x}1").weight, padding=1)[0]
     features = F.leaky_relu_(features.permute(1, 2, 0).contiguous(), first)
     features = _block(stage.part(f"restormer{x}1"), features, rows)
 
@@ -113,35 +113,26 @@ def _mean_answer(attention: nn.MultiheadAttention, text: Tensor, tokens: Tensor)
 def _block(block: RestormerBlock, x: Tensor, rows: int) -> Tensor:
     """Return a Restormer block's output for (H, W, C), which is overwritten."""
     channels = x.shape[-1]
-    projection = _folded(block.norm1, block.attn.qkv)
     gram = ChannelGram(channels, HEADS, x)
     values = torch.empty_like(x)
-    for start, stop in strips(len(x), rows):
-        strip = depthwise(_entered(x, start, stop, *projection), block.attn.qkv_dwconv.weight)
-        q, k, values[start:stop] = strip.chunk(3, dim=-1)
+    for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm1, block.attn.qkv)):
+        q, k, values[start:stop] = depthwise(strip, block.attn.qkv_dwconv.weight).chunk(3, dim=-1)
         gram.add(q.flatten(0, 1), k.flatten(0, 1))
     mixing = gram.mixing(block.attn.temperature, block.attn.project_out.weight)
     x.view(-1, channels).addmm_(values.view(-1, channels), mixing.t())
 
-    # Gate and value apart: each stays in the cache, and is consecutive in memory.
-    enter = [part.chunk(2) for part in _folded(block.norm2, block.ffn.project_in)]
-    halves = list(zip(*enter, block.ffn.dwconv.weight.chunk(2), strict=True))
+    # Gate and value apart: each is consecutive in memory and smaller than the cache.
+    enter = zip(*(part.chunk(2) for part in _folded(block.norm2, block.ffn.project_in)), strict=True)
+    to_gate, to_value = block.ffn.dwconv.weight.chunk(2)
     leave = block.ffn.project_out.weight.flatten(1)
     out = values
-    for start, stop in strips(len(x), rows):
-        gate, value = (depthwise(_entered(x, start, stop, w, b), taps) for w, b, taps in halves)
-        hidden = F.gelu(gate).mul_(value).flatten(0, 1)
-        out[start:stop] = torch.addmm(x[start:stop].flatten(0, 1), hidden, leave.t()).view(-1, *x.shape[1:])
+    for start, stop, (gate, value) in entered_strips(x, rows, *enter):
+        hidden = F.gelu(depthwise(gate, to_gate)).mul_(depthwise(value, to_value)).flatten(0, 1)
+        unchanged, target = (image[start:stop].view(-1, channels) for image in (x, out))
+        torch.addmm(unchanged, hidden, leave.t(), out=target)
     return out
 
 
 def _folded(norm: ChannelNorm, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a 1x1 convolution behind a layer norm whose own weight and bias are left out."""
     return fold_affine(conv.weight, conv.bias, norm.body.weight, norm.body.bias)
-
-
-def _entered(x: Tensor, start: int, stop: int, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return rows ``start - 1`` to ``stop + 1`` of (H, W, C), normalised and projected; rows outside are zero."""
-    inner = F.linear(channel_norm(x[max(start - 1, 0) : stop + 1]), weight, bias)
-    above, below = int(start == 0), int(stop == len(x))
-    return F.pad(inner, (0, 0, 0, 0, above, below)) if above or below else inner
