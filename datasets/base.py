@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -54,6 +55,9 @@ class Sample:
         texts: captions, focus phrases and instructions.
         labels: boxes and segmentation map, or None where the dataset has none.
         reference: uint8 (H, W, 3) RGB clean target of a degraded pair, or None.
+        clean: the undegraded pair, where the images above are degraded and it is known; metrics then compare with its
+            images, because a fused image that resembles a degraded source is not a better one.
+        text_features: float32 (L, D), the text already encoded into L tokens by the dataset's authors, or None.
     """
 
     key: str
@@ -62,6 +66,8 @@ class Sample:
     texts: Texts = Texts()
     labels: Labels | None = None
     reference: np.ndarray | None = None
+    clean: Sample | None = None
+    text_features: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,15 +75,37 @@ class Problem:
     """Something wrong with a dataset's files that does not stop the rest from being served.
 
     Attributes:
-        kind: ``unpaired``, ``duplicate`` (two files claim one key), ``size-mismatch``, ``unreadable``, ``text`` or
-            ``label``.
+        kind: ``unpaired``, ``duplicate`` (two files claim one key, or two pairs hold the same pixels),
+            ``size-mismatch``, ``unreadable``, ``text``, ``label``, ``reference``, ``channels`` (an infrared image in
+            colour) or ``count`` (pairs of the complete dataset are absent).
         item: the file or key, as the user would look for it.
         detail: what was found and what was expected.
     """
 
-    kind: Literal["unpaired", "duplicate", "size-mismatch", "unreadable", "text", "label"]
+    kind: Literal[
+        "unpaired", "duplicate", "size-mismatch", "unreadable", "text", "label", "reference", "channels", "count"
+    ]
     item: str
     detail: str
+
+
+class TrainingUse(BaseModel):
+    """That a published method was trained on a dataset.
+
+    Attributes:
+        method: the method, as its paper names it.
+        split: the split it was trained on; ``all`` where the source names none.
+        note: how much of it, or through which other dataset.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    split: str = "train"
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method} ({', '.join(filter(None, (self.split, self.note)))})"
 
 
 class DatasetInfo(BaseModel):
@@ -87,12 +115,18 @@ class DatasetInfo(BaseModel):
         name: registry name.
         title: the name as papers write it.
         source: where the dataset comes from, as documentation.
-        licence: licence or terms of use, "none stated" where the source is silent.
+        licence: the licence, "none stated" where the source is silent.
+        terms: what the source, licence or not, allows and asks.
         citation: the paper to cite.
         splits: names of the splits, the default one first.
+        counts: pairs of the complete dataset by split, where the number is known.
+        size: (width, height) of its images, or None where there are many sizes.
+        derived_from: registry names of the datasets whose images it holds.
         classes: detection class names, in id order.
         segmentation_classes: segmentation class names, in id order.
+        ignored_segmentation_class: the id that the published evaluations leave out of the mean IoU, or None.
         palette: RGB colour per segmentation class.
+        used_in_training_by: published methods trained on it.
         known_problems: what a user should know before trusting numbers.
         layout: the folder layout the loader expects below its root.
     """
@@ -103,11 +137,17 @@ class DatasetInfo(BaseModel):
     title: str
     source: str
     licence: str
+    terms: str = ""
     citation: str = ""
     splits: tuple[str, ...] = ("test",)
+    counts: dict[str, int] = {}
+    size: tuple[int, int] | None = None
+    derived_from: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     segmentation_classes: tuple[str, ...] = ()
+    ignored_segmentation_class: int | None = None
     palette: tuple[tuple[int, int, int], ...] = ()
+    used_in_training_by: tuple[TrainingUse, ...] = ()
     known_problems: tuple[str, ...] = ()
     layout: str = ""
 
@@ -135,6 +175,14 @@ class Dataset(ABC):
     @abstractmethod
     def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
         """Return a hex digest that changes when the content of the given (default: all) samples changes."""
+
+    def complete_count(self) -> int | None:
+        """Return how many pairs this split has where nothing is absent, or None where that is not known."""
+        return self.info.counts.get(self.split)
+
+    def files(self, key: str) -> dict[str, Path]:
+        """Return the files of a sample by role (``visible``, ``infrared``, …); {} where it is not made of files."""
+        return {}
 
     def __len__(self) -> int:
         return len(self.keys)
