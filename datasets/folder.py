@@ -8,7 +8,8 @@ from typing import ClassVar
 from tgfbench.benchmark.errors import UsageError
 from tgfbench.datasets.base import DatasetInfo
 from tgfbench.datasets.labels import ROAD_CLASSES
-from tgfbench.datasets.paired import Folders, PairedDataset
+from tgfbench.datasets.paired import PairedDataset
+from tgfbench.datasets.pairing import Folders
 from tgfbench.datasets.roadscene import explain_unaligned
 from tgfbench.datasets.roots import Place, absolute, subfolder
 
@@ -24,7 +25,8 @@ class FolderDataset(PairedDataset):
         split: ``test``, the only one.
         visible, infrared: the two folders, instead of ``root``.
         captions: a caption sidecar; None looks for ``captions.jsonl`` beside the two folders.
-        sidecar_boxes: take the sidecar's boxes as labels.
+        sidecar_boxes: take the sidecar's boxes as labels; on unless told otherwise.
+        names: a text file with the keys to serve.
     """
 
     info: ClassVar[DatasetInfo] = DatasetInfo(
@@ -36,6 +38,7 @@ class FolderDataset(PairedDataset):
         layout="DIR/visible/NAME.png and DIR/infrared/NAME.png (or vi/ir, Vis/Ir), equal names and sizes",
         known_problems=("Boxes come from the caption sidecar alone.",),
     )
+    takes_sidecar_boxes = True
 
     def __init__(
         self,
@@ -45,7 +48,8 @@ class FolderDataset(PairedDataset):
         visible: str | Path | None = None,
         infrared: str | Path | None = None,
         captions: str | Path | None = None,
-        sidecar_boxes: bool = True,
+        sidecar_boxes: bool | None = None,
+        names: str | Path | None = None,
     ) -> None:
         doing = "opening a pair of folders"
         if visible is None and infrared is None:
@@ -56,7 +60,7 @@ class FolderDataset(PairedDataset):
                     expected="a visible and an infrared folder, or a root that holds both",
                     hint=f"--visible DIR --infrared DIR, or --data-root DIR with {self.info.layout}",
                 )
-            super().__init__(root, split, captions=captions, sidecar_boxes=sidecar_boxes)
+            super().__init__(root, split, captions=captions, sidecar_boxes=sidecar_boxes, names=names)
             return
         if visible is None or infrared is None:
             missing = "visible" if visible is None else "infrared"
@@ -70,7 +74,7 @@ class FolderDataset(PairedDataset):
         # Without a common root only the folder that holds both can be where captions are looked for.
         common = part.visible.parent if part.visible.parent == part.infrared.parent else part.visible
         self.place = Place(common, common)
-        self._serve([part], captions, sidecar_boxes)
+        self._serve([part], captions, sidecar_boxes, names)
 
     def folders(self, home: Path, split: str) -> list[Folders]:
         return [Folders(subfolder(home, *VISIBLE_NAMES), subfolder(home, *INFRARED_NAMES))]

@@ -1,4 +1,4 @@
-"""Annotations: reading box files (YOLO txt, VOC xml), matching class words, painting masks."""
+"""Annotations: reading box files (YOLO txt, VOC xml, KAIST txt), matching class words, painting masks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 
 from tgfbench.datasets.base import Labels
 
-MAX_FILE_BYTES = 4_000_000
+MAX_FILE_BYTES = 1_000_000
 """No box file of one image comes near; a larger one is something else."""
+
+MAX_PROBLEMS = 20
+"""So many problems of one box file are described; the rest is counted."""
+
+MAX_DEPTH = 20
+"""VOC files nest five deep."""
 
 ROAD_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 """Classes of datasets that have no annotation of their own, for boxes that a caption sidecar brings."""
@@ -55,10 +62,11 @@ def read_boxes(path: Path, shape: tuple[int, int], names: Sequence[str]) -> tupl
     the image is dropped and described; an empty YOLO file is an image without objects.
 
     Args:
-        path: a YOLO ``.txt`` (class, centre x, centre y, width, height as fractions) or a VOC ``.xml``, whose corners
-            are scaled from the size the xml states to ``shape``: copies of a dataset at another size keep their xml.
+        path: a YOLO ``.txt`` (class, centre x, centre y, width, height as fractions); a KAIST ``.txt``, which begins
+            with ``% bbGt`` (class, left, top, width, height in pixels, and more); or a VOC ``.xml``, whose corners are
+            scaled from the size the xml states to ``shape``: copies of a dataset at another size keep their xml.
         shape: (height, width) of the image.
-        names: class names in id order; VOC names match in any capitals and number.
+        names: class names in id order; names in VOC and KAIST files match in any capitals and number.
 
     Returns:
         The labels (None where the file as a whole cannot be used) and one line per problem.
@@ -66,10 +74,17 @@ def read_boxes(path: Path, shape: tuple[int, int], names: Sequence[str]) -> tupl
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return None, [f"{path.stat().st_size} bytes, expected at most {MAX_FILE_BYTES}"]
-        parse = _parse_voc if path.suffix.lower() == ".xml" else _parse_yolo
-        boxes, classes, problems = parse(path.read_bytes(), shape, names)
-    except (OSError, ValueError, ElementTree.ParseError, LookupError) as error:
+        data = path.read_bytes()
+        parse = _parse_yolo
+        if path.suffix.lower() == ".xml":
+            parse = _parse_voc
+        elif data.lstrip().startswith(b"% bbGt"):
+            parse = _parse_kaist
+        boxes, classes, problems = parse(data, shape, names)
+    except (OSError, ValueError, expat.ExpatError, ElementTree.ParseError, LookupError) as error:
         return None, [f"{type(error).__name__}: {error}"]
+    if len(problems) > MAX_PROBLEMS:
+        problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS} more entries that cannot be used"]
     return as_labels(boxes, classes), problems
 
 
@@ -150,24 +165,82 @@ def _parse_yolo(data: bytes, shape: tuple[int, int], names: Sequence[str]) -> Fo
 
 
 def _parse_voc(data: bytes, shape: tuple[int, int], names: Sequence[str]) -> FoundBoxes:
+    _refuse_hostile_xml(data)
     root = ElementTree.fromstring(data)
     stated_width, stated_height = _number(root, "size/width"), _number(root, "size/height")
     if not (stated_width > 0 and stated_height > 0):
         raise ValueError(f"size {stated_width:g}x{stated_height:g}, expected the size the boxes refer to")
     scale = (shape[1] / stated_width, shape[0] / stated_height)
-    ids = {canonical(name): index for index, name in enumerate(names)}
+    ids = _ids_by_word(names)
     boxes, classes, problems = [], [], []
     for number, item in enumerate(root.iter("object"), start=1):
         try:
-            name = item.findtext("name", "").strip()
-            if canonical(name) not in ids:
-                raise ValueError(f"class {name!r}, expected one of {', '.join(names)}")
+            class_id = _class_id(item.findtext("name", "").strip(), ids, names)
             corners = [_number(item, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
             boxes.append(clip_box([value * scale[index % 2] for index, value in enumerate(corners)], shape))
-            classes.append(ids[canonical(name)])
+            classes.append(class_id)
         except ValueError as error:
             problems.append(f"object {number}: {error}")
     return boxes, classes, problems
+
+
+def _parse_kaist(data: bytes, shape: tuple[int, int], names: Sequence[str]) -> FoundBoxes:
+    """Read the text format of the Caltech pedestrian tools; occlusion, visible part, ignore flag and angle follow."""
+    ids = _ids_by_word(names)
+    boxes, classes, problems = [], [], []
+    for number, line in enumerate(data.decode("utf-8-sig").splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0] == "%":
+            continue
+        try:
+            if len(fields) < 5:
+                raise ValueError(f"{len(fields)} values, expected at least 5 (class, left, top, width, height)")
+            class_id = _class_id(fields[0], ids, names)
+            left, top, width, height = (float(value) for value in fields[1:5])
+            boxes.append(clip_box((left, top, left + width, top + height), shape))
+            classes.append(class_id)
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+    return boxes, classes, problems
+
+
+def _ids_by_word(names: Sequence[str]) -> dict[str, int]:
+    ids = {name.lower(): index for index, name in enumerate(names)}
+    for index, name in enumerate(names):
+        ids.setdefault(canonical(name), index)
+    return ids
+
+
+def _class_id(word: str, ids: dict[str, int], names: Sequence[str]) -> int:
+    # The word as it stands comes first: in KAIST person, people and ``person?`` are three classes.
+    for form in (word.lower(), canonical(word)):
+        if form in ids:
+            return ids[form]
+    raise ValueError(f"class {word!r}, expected one of {', '.join(names)}")
+
+
+def _refuse_hostile_xml(data: bytes) -> None:
+    """Raise ``ValueError`` for a document type, through which a small file can grow without bounds, or deep nesting."""
+    depth = 0
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a document type declaration (<!DOCTYPE …>), expected plain VOC elements")
+
+    def enter(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"elements nested more than {MAX_DEPTH} deep")
+
+    def leave(*_: object) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = enter
+    parser.EndElementHandler = leave
+    parser.Parse(data, True)
 
 
 def _number(item: ElementTree.Element, path: str) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from tgfbench.datasets.base import DatasetInfo
-from tgfbench.datasets.paired import Folders, PairedDataset
+from tgfbench.datasets.base import DatasetInfo, TrainingUse
+from tgfbench.datasets.paired import PairedDataset
+from tgfbench.datasets.pairing import Folders
 from tgfbench.datasets.roots import subfolder
 
 
@@ -17,18 +18,29 @@ class LLVIP(PairedDataset):
         name="llvip",
         title="LLVIP",
         source="https://github.com/bupt-ai-cz/LLVIP",
-        licence="non-commercial only, cite, no identification of persons",
+        licence="its own terms of use",
+        terms="non-commercial only, cite, no identification of persons, new annotations must point back",
         citation="Jia et al., LLVIP: A Visible-infrared Paired Dataset for Low-light Vision, ICCV Workshops 2021",
         splits=("test", "train", "all"),
+        counts={"test": 3463, "train": 12025, "all": 15488},
+        size=(1280, 1024),
         classes=("person",),
         layout="llvip/LLVIP/{visible,infrared}/{test,train}/SSNNNN.jpg and llvip/LLVIP/Annotations/SSNNNN.xml",
+        used_in_training_by=(
+            TrainingUse(method="TextFusion", note="2000 pairs, as IVT"),
+            TrainingUse(method="Text-IF", split="all", note="through EMS"),
+            TrainingUse(method="RFC", split="all", note="which pairs is not stated"),
+        ),
         known_problems=(
             "Half-size copies keep the boxes of the full size: boxes are scaled by the size the xml states.",
             "Misregistration of about 3 pixels; people who move fast differ by up to 40 pixels between the images.",
             "The first two digits of a name are the scene: frames of one scene are near-duplicates.",
+            "Copies in fusion repositories may hold degraded versions under the same names.",
+            "Not every person is boxed.",
+            "The sizes of the two splits are as the paper gives them; their sum was checked.",
         ),
     )
-    inner = "LLVIP"
+    inner = ("LLVIP",)
 
     def folders(self, home: Path, split: str) -> list[Folders]:
         visible, infrared = subfolder(home, "visible"), subfolder(home, "infrared")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from tgfbench.datasets.base import DatasetInfo
+from tgfbench.datasets.base import DatasetInfo, TrainingUse
 from tgfbench.datasets.labels import ROAD_CLASSES
-from tgfbench.datasets.paired import Folders, PairedDataset, read_names
+from tgfbench.datasets.paired import PairedDataset
+from tgfbench.datasets.pairing import Folders, read_names
 from tgfbench.datasets.roots import subfolder
 
 TEST_LIST = Path(__file__).parent / "splits" / "roadscene_test50.txt"
@@ -22,7 +23,7 @@ HIGH_RESOLUTION_HINT = (
 
 
 class RoadScene(PairedDataset):
-    """RoadScene pairs; the arguments are those of ``PairedDataset``, with ``sidecar_boxes`` on by default.
+    """RoadScene pairs; the arguments are those of ``PairedDataset``.
 
     Splits: ``test`` is the 50-name list of CDDFuse, ``train`` the rest, ``all`` both.
     """
@@ -31,11 +32,17 @@ class RoadScene(PairedDataset):
         name="roadscene",
         title="RoadScene",
         source="https://github.com/hanna-xu/RoadScene",
-        licence="none stated; derived from FLIR ADAS (research use), citation required",
+        licence="none stated",
+        terms="citation required; the pictures come from FLIR ADAS, which is for research use",
         citation="Xu et al., U2Fusion: A Unified Unsupervised Image Fusion Network, TPAMI 2022",
         splits=("test", "train", "all"),
+        counts={"test": 50, "train": 171, "all": 221},
         classes=ROAD_CLASSES,
         layout="roadscene/cropinfrared/FLIR_NNNNN.jpg and roadscene/crop_LR_visible/FLIR_NNNNN.jpg",
+        used_in_training_by=(
+            TrainingUse(method="ControlFuse", note="171 pairs"),
+            TrainingUse(method="RFC", split="all", note="which pairs is not stated"),
+        ),
         known_problems=(
             "218 sizes in 221 pairs, 167 with an odd side: pad, never resize, when metrics are computed.",
             "crop_HR_visible and infrared never match another folder in size.",
@@ -45,15 +52,7 @@ class RoadScene(PairedDataset):
         ),
     )
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        split: str = "test",
-        *,
-        captions: str | Path | None = None,
-        sidecar_boxes: bool = True,
-    ) -> None:
-        super().__init__(root, split, captions=captions, sidecar_boxes=sidecar_boxes)
+    takes_sidecar_boxes = True
 
     def folders(self, home: Path, split: str) -> list[Folders]:
         return [Folders(subfolder(home, "crop_LR_visible"), subfolder(home, "cropinfrared"))]

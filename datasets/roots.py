@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.registry import normalise
 from tgfbench.datasets.base import DatasetInfo
 
 ROOT_VARIABLE = "TGFBENCH_DATA"
@@ -52,7 +53,7 @@ def locate(
     info: DatasetInfo,
     holds_images: Callable[[Path], bool],
     *,
-    inner: str = "",
+    inner: Sequence[str] = (),
     explain: Callable[[Path], str] = lambda folder: "",
 ) -> Place:
     """Find a dataset below ``root``, which may hold the dataset's folder, be it, or be the folder inside it.
@@ -61,31 +62,22 @@ def locate(
         root: what the user gave; None reads ``TGFBENCH_DATA``.
         info: the dataset's card; its name (any capitals) is the name of the dataset's folder.
         holds_images: tells whether a folder has the image folders of this dataset.
-        inner: name of the folder that the official archive adds inside the dataset's folder.
+        inner: names of the folders that the official archives add inside the dataset's folder.
         explain: a hint for a folder that exists but does not hold the dataset; "" for the general one.
 
     Raises:
         UsageError: no root given.
         DataError: no such folder, or none of the places holds the images.
     """
-    chosen = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    folder = required_root(root, info)
     doing = f"opening the dataset {info.name}"
-    get_it = f"get it from {info.source}"
-    if chosen is None:
-        raise UsageError(
-            doing,
-            found=f"no data root: none was given and the environment variable {ROOT_VARIABLE} is not set",
-            expected=f"a folder with this layout: {info.layout}",
-            hint=f"give the folder as data root or set {ROOT_VARIABLE}; {get_it}",
-        )
-    folder = absolute(chosen)
     inside = list_folder(folder, doing=doing)
-    named = [child for child in inside if _same(child.name, info.name) and child.is_dir()]
+    named = named_folders(folder, info.name, doing)
     for dataset_root in [*named, folder]:
         for home in [*_inner(dataset_root, inner), dataset_root]:
             if not holds_images(home):
                 continue
-            nested = _same(home.name, inner) and _same(home.parent.name, info.name)
+            nested = any(_same(home.name, name) for name in inner) and _same(home.parent.name, info.name)
             return Place(home.parent if nested else dataset_root, home)
     shown = ", ".join(child.name for child in inside[:MAX_ENTRIES_SHOWN])
     shown += ", …" if len(inside) > MAX_ENTRIES_SHOWN else ""
@@ -93,8 +85,35 @@ def locate(
         f"{doing} in {folder}",
         found=f"a folder with {shown}" if inside else "an empty folder",
         expected=f"this layout: {info.layout}",
-        hint=next(filter(None, map(explain, [*named, folder])), f"check the data root; {get_it}"),
+        hint=next(filter(None, map(explain, [*named, folder])), f"check the data root; get it from {info.source}"),
     )
+
+
+def required_root(root: str | Path | None, info: DatasetInfo) -> Path:
+    """Return the data root the user gave, or that of the environment, as an absolute path.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    chosen = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    if chosen is None:
+        raise UsageError(
+            f"opening the dataset {info.name}",
+            found=f"no data root: none was given and the environment variable {ROOT_VARIABLE} is not set",
+            expected=f"a folder with this layout: {info.layout}",
+            hint=f"give the folder as data root or set {ROOT_VARIABLE}; get it from {info.source}",
+        )
+    return absolute(chosen)
+
+
+def named_folders(folder: Path, name: str, doing: str) -> list[Path]:
+    """Return the sub-folders that are called as a dataset, in any capitals and with ``-`` or ``_``.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    inside = list_folder(folder, doing=doing)
+    return [child for child in inside if normalise(child.name) == normalise(name) and child.is_dir()]
 
 
 def subfolder(home: Path, *names: str) -> Path:
@@ -134,6 +153,5 @@ def _same(name: str, other: str) -> bool:
     return name.lower() == other.lower()
 
 
-def _inner(folder: Path, inner: str) -> list[Path]:
-    found = subfolder(folder, inner) if inner else folder
-    return [found] if inner and found.is_dir() else []
+def _inner(folder: Path, names: Sequence[str]) -> list[Path]:
+    return [found for name in names if (found := subfolder(folder, name)).is_dir()]
