@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_OPENCV = {"mirror": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}
-_TORCH = {"mirror": "reflect", "replicate": "replicate"}
+Border = Literal["mirror", "replicate"]
 
 
-def correlate(images: Tensor, kernel: np.ndarray, border: Literal["mirror", "replicate"]) -> Tensor:
+def correlate(images: Tensor, kernel: np.ndarray, border: Border) -> Tensor:
     """Correlate with a square kernel of odd side.
 
     Args:
@@ -25,11 +24,16 @@ def correlate(images: Tensor, kernel: np.ndarray, border: Literal["mirror", "rep
     Returns:
         float64 (B, H, W).
     """
-    if images.is_cpu:
-        kind = _OPENCV[border]
-        return torch.from_numpy(
-            np.stack([cv2.filter2D(x, cv2.CV_64F, kernel, borderType=kind) for x in images.numpy()])
-        )
+    return _in_opencv(images, kernel, border) if images.is_cpu else _in_torch(images, kernel, border)
+
+
+def _in_opencv(images: Tensor, kernel: np.ndarray, border: Border) -> Tensor:
+    kind = {"mirror": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}[border]
+    return torch.from_numpy(np.stack([cv2.filter2D(x, cv2.CV_64F, kernel, borderType=kind) for x in images.numpy()]))
+
+
+def _in_torch(images: Tensor, kernel: np.ndarray, border: Border) -> Tensor:
     margin = kernel.shape[0] // 2
-    padded = F.pad(images[:, None], (margin,) * 4, mode=_TORCH[border])
+    mode = {"mirror": "reflect", "replicate": "replicate"}[border]
+    padded = F.pad(images[:, None], (margin,) * 4, mode=mode)
     return F.conv2d(padded, torch.from_numpy(kernel).to(images)[None, None])[:, 0]

@@ -156,21 +156,24 @@ def unnormalised_moments(fused: Tensor, infrared: Tensor, visible: Tensor) -> Lo
 
 def _row_by_row_average(images: Tensor) -> Tensor:
     """Correlate (B, H, W) with the 7 x 7 window where it fits, adding one pixel after the other in row order."""
+    if not images.is_cpu:
+        return _row_by_row_in_torch(images)
     window = _small_window()
-    size = len(window)
-    height, width = images.shape[1] - size + 1, images.shape[2] - size + 1
-    if images.device.type == "cpu":
-        averaged = np.stack(
-            [cv2.filter2D(image, cv2.CV_64F, window, borderType=cv2.BORDER_CONSTANT) for image in images.numpy()]
-        )
-        margin = size // 2
-        return torch.from_numpy(averaged)[:, margin : margin + height, margin : margin + width]
+    averaged = np.stack(
+        [cv2.filter2D(image, cv2.CV_64F, window, borderType=cv2.BORDER_CONSTANT) for image in images.numpy()]
+    )
+    margin = len(window) // 2
+    return torch.from_numpy(averaged)[:, margin:-margin, margin:-margin]
+
+
+def _row_by_row_in_torch(images: Tensor) -> Tensor:
+    window = _small_window()
+    height, width = images.shape[1] - len(window) + 1, images.shape[2] - len(window) + 1
     total = images.new_zeros(images.shape[0], height, width)
-    for row in range(size):
-        for column in range(size):
-            # Kept as two operations: a fused multiply-add would round differently.
-            term = images[:, row : row + height, column : column + width] * window[row, column].item()
-            total = total + term
+    for (row, column), weight in np.ndenumerate(window):
+        # Kept as two operations: a fused multiply-add would round differently.
+        term = images[:, row : row + height, column : column + width] * float(weight)
+        total = total + term
     return total
 
 
@@ -236,7 +239,8 @@ class QW(_Piella):
 
     def compute(self, inputs: MetricInputs) -> Tensor:
         moments = self.moments(inputs)
-        saliency = torch.maximum(moments.infrared_variance, moments.visible_variance).clamp(min=0)
+        saliency = torch.maximum(moments.infrared_variance, moments.visible_variance)
+        saliency = saliency.masked_fill_(saliency < ROUNDING_NOISE, 0)
         return (saliency * _piella_map(moments)).sum((1, 2)) / saliency.sum((1, 2))
 
 
@@ -296,6 +300,8 @@ class QC(_SmallWindow):
         range=(-math.inf, 1.0),
         citation="Cvejic, Loza, Bull, Canagarajah, Int. J. Signal Process. 2(3), 2005",
         minimum_size=7,
+        symmetric=False,
+        notes="Exchanging the sources turns s < 0 into s > 1, and the value 0 there into 1.",
     )
 
     def compute(self, inputs: MetricInputs) -> Tensor:

@@ -37,6 +37,8 @@ class VIFF(Metric):
         citation="Han, Cai, Cao, Xu, Inf. Fusion 14(2), 2013",
         minimum_size=41,
         on_constant="nan",
+        symmetric=False,
+        notes="Where neither source passes anything on, the visible one is asked.",
     )
 
     def compute(self, inputs: MetricInputs) -> Tensor:
