@@ -12,6 +12,7 @@ from torch import Tensor
 from tgfbench.metrics.base import SOURCES, Image, Metric, MetricInfo, MetricInputs, Need
 from tgfbench.metrics.elementwise import atan, exp, magnitude
 from tgfbench.metrics.filters import sobel
+from tgfbench.metrics.histograms import covariance
 from tgfbench.metrics.pixels import pixel_sums
 
 STRENGTH = (0.9994, -15.0, 0.5)
@@ -37,7 +38,7 @@ class Qabf(Metric):
         citation="Xydeas, Petrovic, Electron. Lett. 36(4), 2000",
         minimum_size=3,
         on_constant="nan",
-        notes="At most 0.9754, not 1: the published sigmoids do not reach 1.",
+        notes="At most 0.9754, not 1: the published sigmoids do not reach 1. NaN where both sources are constant.",
     )
 
     def compute(self, inputs: MetricInputs) -> Tensor:
@@ -46,7 +47,9 @@ class Qabf(Metric):
         for source in sources:
             sums = pixel_sums(_transfer, *edges(inputs, source), *edges(inputs, "fused"))
             kept, available = kept + sums[0], available + sums[1]
-        return torch.where(available > 0, kept / available, torch.nan)
+        # A constant image has edges only against the zeros around it.
+        flat = torch.stack([covariance(inputs, source, source) for source in sources]).sum(0) == 0
+        return torch.where(flat, torch.nan, kept / available)
 
     @property
     def needs(self) -> tuple[Need, ...]:
