@@ -301,8 +301,6 @@ class QC(_SmallWindow):
         citation="Cvejic, Loza, Bull, Canagarajah, Int. J. Signal Process. 2(3), 2005",
         minimum_size=7,
         symmetric=False,
-        notes="Where the sources correlate with the fused image in opposite signs, infrared decides between 0 and 1.",
-        symmetric=False,
         notes="Exchanging the sources turns s < 0 into s > 1, and the value 0 there into 1.",
     )
 
