@@ -240,47 +240,6 @@ def test_the_fingerprint_follows_the_content(change: str, tmp_path: Path) -> Non
     assert after.fingerprint(("00002N",)) == digests[1]
 
 
-# One miniature of each official layout: how to make it, and the keys of each split.
-def make_roadscene(home: Path) -> None:
-    make_pairs(home / "crop_LR_visible", home / "cropinfrared", ["FLIR_00211", "FLIR_99999"], ".jpg")
-
-
-def make_msrs(home: Path) -> None:
-    for part, names in (("test", ["00002N"]), ("train", ["00001D", "00003N"])):
-        make_pairs(home / part / "vi", home / part / "ir", names)
-
-
-def make_llvip(home: Path) -> None:
-    for part, names in (("test", ["190001"]), ("train", ["010001"])):
-        make_pairs(home / "LLVIP/visible" / part, home / "LLVIP/infrared" / part, names, ".jpg")
-
-
-def make_m3fd(home: Path) -> None:
-    make_pairs(home / "M3FD_Detection/Vis", home / "M3FD_Detection/Ir", ["00000", "00170"])
-    for part, name in (("test", "00170.png"), ("train", "00000.png")):
-        (home / "splits").mkdir(exist_ok=True)
-        (home / "splits" / f"zxSplit_{part}.txt").write_text(f"{name}\n99999.png\n")
-
-
-MINIATURES: dict[str, tuple[Callable[[Path], None], dict[str, tuple[str, ...]]]] = {
-    "tno": (lambda home: make_pairs(home / "vis", home / "ir", ["01", "02"]), {"test": ("01", "02")}),
-    "roadscene": (make_roadscene, {"test": ("FLIR_00211",), "train": ("FLIR_99999",)}),
-    "msrs": (make_msrs, {"test": ("00002N",), "train": ("00001D", "00003N")}),
-    "llvip": (make_llvip, {"test": ("190001",), "train": ("010001",)}),
-    "m3fd": (make_m3fd, {"test": ("00170",), "train": ("00000",)}),
-}
-
-
-@pytest.mark.parametrize("name", MINIATURES)
-def test_splits_of_official_layouts(name: str, tmp_path: Path) -> None:
-    make, splits = MINIATURES[name]
-    make(tmp_path / name.upper())
-    for split, keys in splits.items():
-        assert load_dataset(name, tmp_path, split).keys == keys
-    if len(splits) > 1:
-        assert load_dataset(name, tmp_path, "all").keys == tuple(sorted(sum(splits.values(), ())))
-
-
 def test_a_split_that_the_user_does_not_hold_is_named(tmp_path: Path) -> None:
     make_pairs(tmp_path / "roadscene/crop_LR_visible", tmp_path / "roadscene/cropinfrared", ["FLIR_99999"], ".jpg")
     with pytest.raises(DataError, match="1 pairs, none of them in the split test"):
@@ -291,16 +250,8 @@ def test_a_split_that_the_user_does_not_hold_is_named(tmp_path: Path) -> None:
         load_dataset("msrs", tmp_path)
 
 
-def test_m3fd_without_lists_says_where_to_put_them(tmp_path: Path) -> None:
-    make_m3fd(tmp_path / "m3fd")
-    (tmp_path / "m3fd/splits/zxSplit_test.txt").unlink()
-    with pytest.raises(DataError, match=r"zxSplit_test\.txt"):
-        load_dataset("m3fd", tmp_path)
-    assert len(load_dataset("m3fd", tmp_path, "all")) == 2
-
-
 def test_msrs_segmentation_is_checked_and_served(tmp_path: Path) -> None:
-    make_msrs(tmp_path / "msrs")
+    make_pairs(tmp_path / "msrs/train/vi", tmp_path / "msrs/train/ir", ["00001D", "00003N"])
     maps = tmp_path / "msrs/train/Segmentation_labels"
     ids = np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE) % 9
     save(maps / "00001D.png", ids)

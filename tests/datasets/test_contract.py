@@ -1,10 +1,11 @@
-"""What every registered dataset keeps, on real samples of the official layouts."""
+"""What every registered dataset keeps: on real samples where there are some, else on miniatures of its layout."""
 
 from __future__ import annotations
 
 import dataclasses
 import pickle
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from tgfbench.datasets.base import Dataset, DatasetInfo, Labels
 REAL: dict[str, dict[str, int]] = {
     "tno": {"test": 36},
     "roadscene": {"test": 50, "train": 10, "all": 60},
-    "msrs": {"test": 66, "train": 9, "all": 75},
+    "msrs": {"test": 66, "train": 9, "all": 75, "detection": 21},
+    "fmb": {"test": 5, "all": 5},
     "llvip": {"test": 9, "train": 30, "all": 39},
     "m3fd": {"test": 3, "train": 5, "all": 8},
     "folder": {"test": 36},
 }
 BUILT_IN = [name for name in DATASETS.names() if DATASETS.entry(name).target.startswith("tgfbench.")]
+MINIATURE_SPLITS = [(name, split) for name in BUILT_IN if name != "sample" for split in DATASETS.load(name).info.splits]
+Miniature = Callable[[str], tuple[Path, dict[str, tuple[str, ...]]]]
 SPLITS = [(name, split) for name, splits in REAL.items() for split in splits]
 
 
@@ -33,7 +37,12 @@ def open_real(name: str, shared: Path, split: str = "test", **options: Any) -> D
 
 
 def open_any(name: str, request: pytest.FixtureRequest) -> Dataset:
-    return load_dataset(name) if name == "sample" else open_real(name, request.getfixturevalue("shared"))
+    if name == "sample":
+        return load_dataset(name)
+    if name in REAL:
+        return open_real(name, request.getfixturevalue("shared"))
+    root, _ = request.getfixturevalue("miniature")(name)
+    return load_dataset(name, root, "all" if "all" in DATASETS.load(name).info.splits else "test")
 
 
 def same_labels(a: Labels | None, b: Labels | None) -> bool:
@@ -44,10 +53,6 @@ def same_labels(a: Labels | None, b: Labels | None) -> bool:
     )
 
 
-def test_every_built_in_dataset_is_covered() -> None:
-    assert set(BUILT_IN) - {"sample"} == set(REAL)
-
-
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_card(name: str) -> None:
     info = DATASETS.load(name).info
@@ -56,13 +61,29 @@ def test_card(name: str) -> None:
     assert info.splits
     assert "test" in info.splits
     assert len(info.palette) in (0, len(info.segmentation_classes))
-    assert all((info.title, info.source, info.licence, info.layout))
+    assert all((info.title, info.source, info.licence, info.layout, info.known_problems))
+    assert set(info.counts) <= set(info.splits)
+    assert {use.split for use in info.used_in_training_by} <= {*info.splits, "all"}
+    assert set(info.derived_from) <= set(DATASETS.names())
+    assert info.ignored_segmentation_class is None or info.ignored_segmentation_class < len(info.segmentation_classes)
     assert len(set(info.classes)) == len(info.classes)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_samples_keep_the_contract(name: str, request: pytest.FixtureRequest) -> None:
-    dataset = open_any(name, request)
+    check_contract(open_any(name, request))
+
+
+@pytest.mark.parametrize(("name", "split"), MINIATURE_SPLITS)
+def test_miniatures_keep_the_contract_in_every_split(name: str, split: str, miniature: Miniature) -> None:
+    root, splits = miniature(name)
+    dataset = load_dataset(name, root) if name == "folder" else load_dataset(name, root, split)
+    assert dataset.keys == splits[split]
+    assert dataset.problems == ()
+    check_contract(dataset)
+
+
+def check_contract(dataset: Dataset) -> None:
     keys = dataset.keys[:8]
     assert list(dataset.keys) == sorted(set(dataset.keys))
     assert len(dataset) == len(dataset.keys) > 0
@@ -76,6 +97,12 @@ def test_samples_keep_the_contract(name: str, request: pytest.FixtureRequest) ->
         assert all(text and text == text.strip() for field in dataclasses.astuple(sample.texts) for text in field)
         if sample.reference is not None:
             assert (sample.reference.dtype, sample.reference.shape) == (np.uint8, (height, width, 3))
+        if sample.clean is not None:
+            assert (sample.clean.visible.dtype, sample.clean.visible.shape) == (np.uint8, (height, width, 3))
+            assert (sample.clean.infrared.dtype, sample.clean.infrared.shape) == (np.uint8, (height, width))
+        if sample.text_features is not None:
+            assert (sample.text_features.dtype, sample.text_features.ndim) == (np.float32, 2)
+        assert all(path.is_file() for path in dataset.files(key).values())
         if sample.labels is None:
             continue
         boxes, classes = sample.labels.boxes, sample.labels.classes
@@ -124,18 +151,18 @@ def test_real_folders_are_served_whole(name: str, split: str, shared: Path) -> N
     dataset = open_real(name, shared, split)
     assert len(dataset) == REAL[name][split]
     assert dataset.problems == ()
-    if name != "folder":
+    if name != "folder" and split != "detection":
         assert all(len(dataset[key].texts.captions) == 5 for key in dataset.keys[::7])
 
 
-@pytest.mark.parametrize("name", [name for name, splits in REAL.items() if "all" in splits])
+@pytest.mark.parametrize("name", [name for name, splits in REAL.items() if {"all", "train"} <= set(splits)])
 def test_splits_partition_all(name: str, shared: Path) -> None:
     test, train, both = (open_real(name, shared, split).keys for split in ("test", "train", "all"))
     assert not set(test) & set(train)
     assert sorted(test + train) == list(both)
 
 
-@pytest.mark.parametrize("name", ["tno", "roadscene", "msrs", "llvip", "m3fd"])
+@pytest.mark.parametrize("name", ["tno", "roadscene", "msrs", "llvip", "m3fd", "fmb"])
 def test_every_level_of_root_finds_the_same_files_and_captions(
     name: str, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
