@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgfbench.benchmark.errors import PluginError, TgfbenchError, UsageError, suggest
@@ -174,6 +175,39 @@ def print_dataset(dataset: Dataset) -> bool:
     ])  # fmt: skip
     print_table(problems)
     return not problems
+
+
+def print_explanation(metric: str, protocols: Sequence[str], fused: Path, visible: Path, infrared: Path) -> None:
+    """Print a metric of one fused image under two protocols, and what each single difference does to it."""
+    from tgfbench.benchmark.images import read_visible
+    from tgfbench.metrics.explain import explain
+
+    if len(protocols) != 2:
+        raise UsageError("reading --protocols", found=", ".join(protocols), expected="two protocols, comma-separated")
+    images = [read_visible(path) for path in (fused, visible, infrared)]
+    explained = explain(metric, (protocols[0], protocols[1]), *images)
+    print_table([(name, f"{value:.6g}") for name, value in zip(explained.protocols, explained.values, strict=True)])
+    if explained.cause is None:
+        print(
+            "the values agree" if explained.values[0] == explained.values[1] else "no single convention accounts for it"
+        )
+        return
+    print(f"\n{explained.protocols[0]} with one convention of {explained.protocols[1]} at a time:")
+    print_table([(d.convention, f"{d.first} → {d.second}", f"{d.value:.6g}") for d in explained.differences])
+    print(f"\nthe gap comes from {explained.cause.convention}: {explained.cause.first} → {explained.cause.second}")
+
+
+def print_guesses(metric: str, value: float) -> None:
+    """Print which protocols a published number may come from."""
+    from tgfbench.metrics.explain import guess
+
+    rows = []
+    for found in guess(metric, value):
+        low, high = found.typical
+        span = f"{low:.4g} to {high:.4g} on our calibration images"
+        rows.append((", ".join(found.protocols), found.convention, span if found.inside else f"nearest: {span}"))
+    print_table(rows)
+    print("a guess from typical values, not a proof")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

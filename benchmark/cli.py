@@ -272,6 +272,32 @@ def profile(
         raise typer.Exit(1)
 
 
+@app.command()
+def explain(
+    metric: Annotated[Optional[str], typer.Argument(help="The metric, as the protocols print it.")] = None,  # noqa: UP045
+    metric_option: Annotated[Optional[str], typer.Option("--metric", help="The same, as an option.")] = None,  # noqa: UP045
+    protocols: Annotated[str, typer.Option(help="Two protocols, comma-separated.")] = "",
+    fused: Annotated[Optional[Path], typer.Option(help="Fused image.")] = None,  # noqa: UP045
+    visible: Annotated[Optional[Path], typer.Option(help="Visible image.")] = None,  # noqa: UP045
+    infrared: Annotated[Optional[Path], typer.Option(help="Infrared image.")] = None,  # noqa: UP045
+    value: Annotated[Optional[float], typer.Option(help="A published number: guess whose convention it is.")] = None,  # noqa: UP045
+) -> None:
+    """Say which convention makes two protocols differ on an image, or guess where a published number comes from."""
+    from tgfbench.benchmark.catalogue import print_explanation, print_guesses
+
+    name = metric or metric_option
+    if name and value is not None:
+        print_guesses(name, value)
+    elif name and protocols and fused and visible and infrared:
+        print_explanation(name, _split(protocols, "--protocols"), fused, visible, infrared)
+    else:
+        raise UsageError(
+            "reading the arguments of explain",
+            found="too few of them",
+            expected="METRIC --protocols A,B --fused F --visible V --infrared I, or METRIC --value NUMBER",
+        )
+
+
 @app.command("new-method")
 def new_method(
     name: Annotated[str, typer.Argument(help="Registry name, lower case with hyphens, e.g. my-net.")],

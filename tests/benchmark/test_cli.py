@@ -211,3 +211,28 @@ def test_profile_prints_a_row_per_method(tmp_path: Path) -> None:
     wrong = tgfbench("profile", "-m", "average", "--size", "64", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "640x480" in wrong.stderr
+
+
+def test_explain_names_the_convention_behind_a_gap(tmp_path: Path) -> None:
+    for name in ("fused", "visible", "infrared"):
+        write_png(tmp_path / f"{name}.png", np.random.default_rng(len(name)).integers(0, 256, (64, 80, 3), np.uint8))
+    images = ["--fused", "fused.png", "--visible", "visible.png", "--infrared", "infrared.png"]
+    done = tgfbench("explain", "SSIM", "--protocols", "film,cddfuse", *images, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the gap comes from peak: 255 → 2" in done.stdout
+    guessed = tgfbench("explain", "--value", 63.27, "--metric", "PSNR", cwd=tmp_path)
+    assert guessed.stdout.startswith("tang")
+    for wrong in (["SSIM"], ["SSIM", "--protocols", "film", *images], ["Nonsense", "--value", 1]):
+        assert tgfbench("explain", *wrong, cwd=tmp_path).returncode == 2
+
+
+def test_captions_from_labels_are_written_and_used(tmp_path: Path) -> None:
+    done = tgfbench("datasets", "caption", "sample", "--limit", 2, "--out", "captions.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "captions.jsonl").read_text().splitlines()) == 2
+    assert (
+        "2 left as they were"
+        in tgfbench("datasets", "caption", "sample", "--limit", 2, "--out", "captions.jsonl", cwd=tmp_path).stdout
+    )
+    assert tgfbench("datasets", "caption", "sample+haze:3", "--out", "x.jsonl", cwd=tmp_path).returncode == 2
+    assert tgfbench("datasets", "caption", "sample", cwd=tmp_path, TGFBENCH_DATA="").returncode == 2
