@@ -200,8 +200,8 @@ class LDFusionNetwork(nn.Module):
             infrared: float (B, 1, H, W) in [0, 1].
 
         Returns:
-            ``fused_y``: the fused luma, (B, 1, H, W) in [0, 1], the upper left part of ``tanh_full`` without its negative
-            values; ``tanh_full``: (B, 1, 8h + 21, 8w + 21) in (-1, 1), what the decoder returns.
+            ``fused_y``: the fused luma, (B, 1, H, W) in [0, 1], the upper left part of ``tanh_full``, negative values
+            set to zero; ``tanh_full``: (B, 1, 8h + 21, 8w + 21) in (-1, 1), what the decoder returns.
         """
         content_vi, content_ir, style_vi, style_ir = self.Enc(visible, infrared)
         style = torch.cat([style_vi, style_ir], dim=1).flatten(1)

@@ -1,8 +1,8 @@
 """The TextFusion network: one two-stream transformer block, then a sentence scales what infrared adds to visible.
 
-Cheng et al., "TextFusion: Unveiling the Power of Textual Semantics for Controllable Image Fusion", Information Fusion 117,
-2025, arXiv 2312.14209. Module names are those of the authors' checkpoint. This is the reference; ``fast.py`` computes the
-same for inference.
+Cheng et al., "TextFusion: Unveiling the Power of Textual Semantics for Controllable Image Fusion", Information Fusion
+117, 2025, arXiv 2312.14209. Module names are those of the authors' checkpoint. This is the reference; ``fast.py``
+computes the same for inference.
 
 Shapes: B images, C = 24 feature channels, D = 512 channels of the text feature.
 """
@@ -58,7 +58,7 @@ class RescaledLayerNorm(nn.Module):
         self.meta2 = nn.Conv2d(1, dim, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the normalised (B, C, H, W), and the factor and the summand, (B, C, 1, 1), that follow from its moments."""
+        """Return the normalised (B, C, H, W), and a factor and a summand (B, C, 1, 1) that follow from its moments."""
         mean = x.mean(dim=(1, 2, 3), keepdim=True)
         deviation = ((x - mean).square().mean(dim=(1, 2, 3), keepdim=True) + EPSILON).sqrt()
         return (x - mean) / deviation * self.weight + self.bias, self.meta1(deviation), self.meta2(mean)

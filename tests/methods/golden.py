@@ -1,7 +1,7 @@
 """Golden cases of the methods: arrays computed by the authors' code, and weights that follow from their names.
 
-The cases lie in ``methods/<name>/golden`` of the folder ``TGFBENCH_SHARED``. Most hold no weights: every tensor is drawn
-from a generator seeded with the CRC-32 of its name, so that anyone can make the same ones.
+The cases lie in ``methods/<name>/golden`` of the folder ``TGFBENCH_SHARED``. Most hold no weights: every tensor is
+drawn from a generator seeded with the CRC-32 of its name, so that anyone can make the same ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def folder_of(method: str) -> Path | None:
 
 
 def case_names(method: str, prefix: str = "") -> list[Any]:
-    """Return the names of a method's golden cases, as parameters of a test; one skipped parameter where there are none."""
+    """Return the names of a method's golden cases as parameters of a test, a skipped one where there are none."""
     folder = folder_of(method)
     if folder is None:
         return [pytest.param("golden", marks=pytest.mark.skip(reason="TGFBENCH_SHARED is not set"))]

@@ -1,0 +1,251 @@
+"""TextFusion for inference: the network of ``network.py``, rearranged without approximation.
+
+- A sentence acts linearly, so the D channels of the affine fusion unit and the 3x3 convolution behind it fold into nine
+  maps per stream, which are shifted and added.
+- The moments of the layer norm follow from mean and covariance of the 3x3 neighbourhoods of the grey image. With them
+  known, patch embedding, norm and the projections to queries, keys and values are one linear map of a neighbourhood.
+- ``rescale`` and ``rebias`` fold into the output projection; ``ass_QK`` has no influence.
+- What is left is computed in strips of rows.
+
+Folded weights are formed in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tgfbench.methods._fast import as_image, fold_affine, mirrored_rows, strips
+from tgfbench.methods.textfusion.network import (
+    EPSILON,
+    MULTIPLE,
+    Block,
+    PatchEmbedding,
+    RescaledLayerNorm,
+    TextFusionNetwork,
+    pad_to_multiple,
+)
+
+CPU_ROWS = 16
+"""Rows of a strip on the CPU, a multiple of the window; elsewhere the image is one strip."""
+
+
+class FastTextFusion:
+    """Computes what the reference computes, up to rounding.
+
+    Args:
+        network: the reference.
+        rows: of a strip, a multiple of the window; None chooses by device.
+    """
+
+    def __init__(self, network: TextFusionNetwork, rows: int | None = None) -> None:
+        self.network, self.rows = network, rows
+
+    @torch.inference_mode()
+    def __call__(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
+        """Fuse; arguments and result are those of ``TextFusionNetwork.forward``."""
+        texts = text_feature.expand(len(visible), -1)
+        return torch.cat([self._fuse(*inputs) for inputs in zip(visible[:, 0], infrared[:, 0], texts, strict=True)])
+
+    def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
+        height, width = visible.shape
+        (block,) = self.network.layer1.blocks
+        assert isinstance(block, Block)
+        window = block.attn.window
+        images = (pad_to_multiple(image[None, None], MULTIPLE) for image in (visible, infrared))
+        streams = _streams(self.network, block, *images, text)
+        padded_height, padded_width = streams[0].height, streams[0].width
+        all_rows = -(-padded_height // window) * window
+        bias = block.attn.attn.bias()[None]
+        taps = visible.new_empty(9, padded_height, padded_width)
+        for start, stop in strips(padded_height, self.rows or (CPU_ROWS if visible.device.type == "cpu" else all_rows)):
+            _fuse_strip(streams, bias, window, taps, start, stop)
+        fused = _shift_and_add(taps) + self.network.patch_unembed1.proj[0].bias
+        return (fused.tanh_().div_(2).add_(0.5))[None, None, :height, :width]
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """One source with its folded weights; a pair is the weight, transposed for pixels as rows, and the bias.
+
+    Attributes:
+        image: (H + 2, W + 2), mirrored by one pixel.
+        features: 9 to C, the patch embedding.
+        projected: 9 to 3C (queries, keys and values; visible) or to C (values; infrared), the norm in between included.
+        conv: the depthwise convolution of the values.
+        output: C to C, projection of the attention, rescaled.
+        expand, contract: the feed-forward part.
+        mix: C to 2C, first layer of the affine fusion unit.
+        taps: (9, 2C), its second layer, the text and the last convolution.
+    """
+
+    image: Tensor
+    features: tuple[Tensor, Tensor]
+    projected: tuple[Tensor, Tensor]
+    conv: nn.Conv2d
+    output: tuple[Tensor, Tensor]
+    expand: tuple[Tensor, Tensor]
+    contract: tuple[Tensor, Tensor]
+    mix: Tensor
+    taps: Tensor
+
+    @property
+    def height(self) -> int:
+        return self.image.shape[0] - 2
+
+    @property
+    def width(self) -> int:
+        return self.image.shape[1] - 2
+
+
+def _streams(
+    network: TextFusionNetwork, block: Block, visible: Tensor, infrared: Tensor, text: Tensor
+) -> tuple[_Stream, _Stream]:
+    attention, unit = block.attn, network.fuse_text_image
+    scale = torch.ones(3 * attention.V.in_channels, dtype=torch.float64, device=visible.device)
+    scale[: attention.V.in_channels] = attention.attn.scale
+    qkv = [torch.cat(pair).double() for pair in zip(_parts(attention.QK), _parts(attention.V), strict=True)]
+    qkv = [qkv[0] * scale[:, None], qkv[1] * scale]
+    value = [part.double() for part in _parts(attention.ass_V)]
+    last = network.patch_unembed1.proj[0].weight[0].flatten(1).double()
+    plain = (visible, network.patch_embed, block.norm1, qkv, attention.conv, attention.proj, block.mlp.mlp)
+    other = (infrared, network.patch_embed2, block.ass_norm1, value, attention.conv_ass)
+    other = (*other, attention.proj_ass, block.mlp_ass.mlp)
+    return _stream(*plain, unit.mlp_vis, last), _stream(*other, unit.mlp_ir, last * text.double()[:, None])
+
+
+def _stream(
+    image: Tensor,
+    embedding: PatchEmbedding,
+    norm: RescaledLayerNorm,
+    projection: list[Tensor],
+    conv: nn.Conv2d,
+    output: nn.Conv2d,
+    feed_forward: nn.Sequential,
+    unit: nn.Sequential,
+    last: Tensor,
+) -> _Stream:
+    dtype = image.dtype
+    padded = F.pad(image, (1, 1, 1, 1), mode="reflect")[0, 0]
+    weight, bias = (part.double() for part in _parts(embedding.proj))
+    mean, deviation = _moments(padded, weight, bias)
+    scale = norm.weight.flatten().double() / deviation
+    shift = norm.bias.flatten().double() - mean * scale
+    rescale, rebias = (
+        meta.weight.flatten().double() * moment + meta.bias.double()
+        for meta, moment in ((norm.meta1, deviation), (norm.meta2, mean))
+    )
+    normed_weight, normed_bias = fold_affine(*projection, scale, shift)
+    out_weight, out_bias = (part.double() for part in _parts(output))
+
+    def ready(matrix: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
+        return matrix.to(dtype).t().contiguous(), summand.to(dtype)
+
+    return _Stream(
+        image=padded,
+        features=ready(weight, bias),
+        projected=ready(normed_weight @ weight, normed_weight @ bias + normed_bias),
+        conv=conv,
+        output=ready(out_weight * rescale[:, None], out_bias * rescale + rebias),
+        expand=ready(*_parts(feed_forward[0])),
+        contract=ready(*_parts(feed_forward[2])),
+        mix=unit[0].weight.flatten(1).t().contiguous(),
+        taps=(last.t() @ unit[2].weight.flatten(1).double()).to(dtype),
+    )
+
+
+def _parts(conv: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return weight (out, in * kernel) and bias of a convolution."""
+    return conv.weight.flatten(1), conv.bias  # type: ignore[operator, return-value]
+
+
+def _moments(padded: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation over channels and pixels of an image's patch embedding, in float64."""
+    total = weight.new_zeros(9)
+    gram = weight.new_zeros(9, 9)
+    height, width = (side - 2 for side in padded.shape)
+    for start, stop in strips(height, CPU_ROWS):
+        patches = _neighbourhoods(padded, start, stop).flatten(0, 1).double()
+        total += patches.sum(dim=0)
+        gram += patches.t() @ patches
+    mean = total / (height * width)
+    covariance = gram / (height * width) - torch.outer(mean, mean)
+    means = weight @ mean + bias
+    variances = ((weight @ covariance) * weight).sum(dim=1)
+    variance = (variances + (means - means.mean()).square()).mean()
+    return means.mean(), (variance + EPSILON).sqrt()
+
+
+def _neighbourhoods(padded: Tensor, start: int, stop: int) -> Tensor:
+    """Return (stop - start, W, 9), the 3x3 neighbourhoods of rows of an image that is padded by one pixel."""
+    rows, width = padded[start : stop + 2], padded.shape[1] - 2
+    views = [rows[dy : dy + stop - start, dx : dx + width] for dy in range(3) for dx in range(3)]
+    return torch.stack(views, dim=-1)
+
+
+def _fuse_strip(
+    streams: tuple[_Stream, _Stream], bias: Tensor, window: int, taps: Tensor, start: int, stop: int
+) -> None:
+    """Write rows ``start`` to ``stop`` of the nine maps ``taps``."""
+    height, width = streams[0].height, streams[0].width
+    attended_rows = mirrored_rows(height, start, start + -(-(stop - start) // window) * window)
+    attended = None
+    for stream in streams:
+        radius = stream.conv.kernel_size[0] // 2
+        value_rows = mirrored_rows(height, start - radius, stop + radius)
+        first = min(value_rows + attended_rows)
+        patches = _neighbourhoods(stream.image, first, max(value_rows + attended_rows) + 1)
+        projected = torch.addmm(stream.projected[1], patches.flatten(0, 1), stream.projected[0])
+        projected = projected.view(len(patches), width, -1)
+        if attended is None:
+            attended = _windows_attention(_rows(projected, attended_rows, first), bias, window)
+            attended = attended[: stop - start, :width]
+        channels = stream.conv.in_channels
+        values = as_image(_rows(projected[..., -channels:], value_rows, first))
+        values = F.pad(values, (radius, radius, 0, 0), mode="reflect").contiguous(memory_format=torch.channels_last)
+        mixed = F.conv2d(values, stream.conv.weight, stream.conv.bias, groups=channels)[0].permute(1, 2, 0)
+        mixed = (mixed + attended).reshape(-1, channels)
+        x = torch.addmm(stream.output[1], mixed, stream.output[0])
+        own = patches[start - first : stop - first].flatten(0, 1)
+        x += torch.addmm(stream.features[1], own, stream.features[0])
+        hidden = torch.addmm(stream.expand[1], x, stream.expand[0]).relu_()
+        x += torch.addmm(stream.contract[1], hidden, stream.contract[0])
+        strip = (stream.taps @ (x @ stream.mix).relu_().t()).view(9, stop - start, width)
+        if stream is streams[0]:
+            taps[:, start:stop] = strip
+        else:
+            taps[:, start:stop] += strip
+
+
+def _rows(x: Tensor, rows: list[int], first: int) -> Tensor:
+    """Return the named rows of (H, W, C), whose first row is number ``first``."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return x[rows[0] - first : rows[-1] + 1 - first]
+    return x[[row - first for row in rows]]
+
+
+def _windows_attention(qkv: Tensor, bias: Tensor, window: int) -> Tensor:
+    """Return (H, W, C) from queries, keys and values (H, W, 3C), mirrored to whole windows on the right."""
+    missing = -qkv.shape[1] % window
+    if missing:
+        qkv = torch.cat([qkv, qkv[:, -1 - missing : -1].flip(1)], dim=1)
+    height, width, _ = qkv.shape
+    tokens = qkv.unflatten(1, (-1, window)).unflatten(0, (-1, window)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+    q, k, v = tokens.unflatten(-1, (3, bias.shape[1], -1)).permute(2, 0, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).transpose(1, 2).flatten(2)
+    cells = attended.view(height // window, width // window, window, window, -1)
+    return cells.transpose(1, 2).reshape(height, width, -1)
+
+
+def _shift_and_add(taps: Tensor) -> Tensor:
+    """Return (H, W), the 3x3 convolution of which (9, H, W) holds the product of each tap; the border is mirrored."""
+    height, width = taps.shape[1:]
+    padded = F.pad(taps[None], (1, 1, 1, 1), mode="reflect")[0]
+    total = torch.zeros_like(taps[0])
+    for number, tap in enumerate(padded):
+        dy, dx = divmod(number, 3)
+        total += tap[dy : dy + height, dx : dx + width]
+    return total
