@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -151,8 +152,17 @@ class Protocol:
             tensors["confidence"] = confidence
         if fused.is_cpu:
             keep_freed_memory()
-        parts = [self._score(chunk) for chunk in self._chunks(tensors)]
+        parts = self._score_all(list(self._chunks(tensors)), side_by_side=fused.is_cpu)
         return {name: torch.cat([part[name] for part in parts]) for name in self.metrics}
+
+    def _score_all(self, chunks: list[dict[str, Tensor]], *, side_by_side: bool) -> list[dict[str, Tensor]]:
+        """Score the chunks; on the CPU as many at a time as torch may use threads, each on one of them."""
+        workers = min(torch.get_num_threads(), len(chunks)) if side_by_side else 1
+        if workers <= 1:
+            return [self._score(chunk) for chunk in chunks]
+        _ = self.instances  # created once, before several threads ask for them
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(self._score, chunks))
 
     def _score(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.card.colour == "channels" and tensors["fused"].ndim == 4:
@@ -251,5 +261,5 @@ class Protocol:
         raise UsageError(
             f"looking up the metric {metric!r} in the protocol {self.name}",
             found="no such metric",
-            hint=suggest(metric, self.metrics),
+            hint=suggest(metric, (name.lower() for name in self.metrics)),
         )

@@ -107,10 +107,11 @@ def read_confidences(path: Path, keys: Sequence[str]) -> dict[str, float]:
 
 def _from_mat(path: Path, keys: Sequence[str], doing: str) -> dict[str, float]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         content = loadmat(path)
-    except (OSError, ValueError, TypeError, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
         raise DataError(doing, found=str(error), expected="a MATLAB file of version 7 or older") from error
     if "Confidence" not in content:
         names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
