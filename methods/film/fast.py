@@ -1,9 +1,9 @@
 """FILM for inference: the network of ``network.py``, rearranged without approximation.
 
 - Attention. The key bias cancels in the softmax. Only the mean over the text tokens of the answer is needed, so the
-  attention rows are averaged first and pool the unprojected image tokens; the value and output projections see one vector.
-- Sampling commutes with pixelwise maps: the grid's pixels are picked before they are projected, and what is done to the
-  guided features before they meet the others is done on the grid.
+  attention rows are averaged first and pool the unprojected image tokens; value and output projection see one vector.
+- Sampling commutes with pixelwise maps: the grid's pixels are picked before they are projected, and what is done to
+  the guided features before they meet the others is done on the grid.
 - A channel of the grid has a whole number of tokens, so the weights of a token's positions repeat along the pixels of
   every channel. They scale pixels, and a pixelwise map may come before them.
 - Restormer blocks and what follows a stage are computed in strips of rows.
@@ -27,7 +27,7 @@ from tgfbench.methods.film.network import (
 )
 
 CPU_PIXELS = 2560
-"""Pixels of a strip on the CPU, where its maps of 128 channels should stay in the cache; elsewhere the image is one strip."""
+"""Pixels of a strip on the CPU, where its maps of 128 channels should stay in the cache; a GPU takes one strip."""
 
 
 @torch.inference_mode()

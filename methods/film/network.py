@@ -1,7 +1,7 @@
 """The FILM network: text queries image features by cross-attention, three times, then a small Restormer decodes.
 
-Zhao et al., "Image Fusion via Vision-Language Model", ICML 2024, arXiv 2402.02235. Module names are those of the authors'
-checkpoints. This is the reference; ``fast.py`` computes the same for inference.
+Zhao et al., "Image Fusion via Vision-Language Model", ICML 2024, arXiv 2402.02235. Modules are called as in the
+authors' checkpoints. This is the reference; ``fast.py`` computes the same for inference.
 
 Shapes: B images, C = 32 feature channels, L text tokens, D = 256 hidden channels of text and tokens.
 """
@@ -53,7 +53,8 @@ def cosines(q: Tensor, k: Tensor) -> Tensor:
     enough to show in the fused image.
     """
     q, k = (x / (x * x).sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-12) for x in (q, k))
-    return torch.stack([a @ b.transpose(-2, -1) for a, b in zip(q.split(256, -1), k.split(256, -1), strict=True)]).sum(0)
+    parts = zip(q.split(256, dim=-1), k.split(256, dim=-1), strict=True)
+    return torch.stack([a @ b.transpose(-2, -1) for a, b in parts]).sum(dim=0)
 
 
 class ChannelNorm(nn.Module):

@@ -14,8 +14,8 @@ from tgfbench.benchmark.errors import DataError, WeightsError
 from tgfbench.benchmark.text import FeatureFiles, load_text_encoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "man", "crosses", "the", "street"]
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 10}
-VISION = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "image_size": 28}
+LAYERS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+SMALL, VISION = {**LAYERS, "vocab_size": 10}, {**LAYERS, "image_size": 28}
 
 
 @pytest.fixture(scope="module", autouse=True)

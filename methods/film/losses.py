@@ -1,0 +1,69 @@
+"""What FILM is trained with: the authors' loss for infrared and visible images.
+
+F is the fused image, A the infrared and B the visible grey image, S = |Sobel_x| + |Sobel_y|:
+
+    L = mean|F - max(A, B)| + 20 mean|S(F) - max(S(A), S(B))| + w (T(A) + T(B)),
+    T(I) = |I - F|_2 + sqrt(H W) (1 - SSIM(I, F))
+
+The released code has w = 0 for this task and uses w for other kinds of images.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GRADIENT_WEIGHT = 20.0
+SSIM_WEIGHT = 0.0
+WINDOW, SIGMA = 5, 1.5
+
+
+def fusion_losses(
+    fused: Tensor,
+    infrared: Tensor,
+    visible: Tensor,
+    gradient_weight: float = GRADIENT_WEIGHT,
+    ssim_weight: float = SSIM_WEIGHT,
+) -> dict[str, Tensor]:
+    """Return the weighted terms by name; the total loss is their sum.
+
+    Args:
+        fused: F, float (B, 1, H, W) in [0, 1].
+        infrared, visible: A and B, like ``fused``.
+        gradient_weight, ssim_weight: of the terms; a term of weight 0 is left out.
+    """
+    edges = torch.maximum(sobel_magnitude(infrared), sobel_magnitude(visible))
+    terms = {
+        "intensity": F.l1_loss(fused, torch.maximum(infrared, visible)),
+        "gradient": gradient_weight * F.l1_loss(sobel_magnitude(fused), edges),
+    }
+    if ssim_weight:
+        terms["structure"] = ssim_weight * (structure_loss(fused, infrared) + structure_loss(fused, visible))
+    return terms
+
+
+def sobel_magnitude(image: Tensor) -> Tensor:
+    """Return |Sobel_x| + |Sobel_y| of (B, 1, H, W), zero-padded."""
+    x = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    return F.conv2d(image, torch.stack([x, x.t()])[:, None], padding=1).abs().sum(dim=1, keepdim=True)
+
+
+def structure_loss(fused: Tensor, source: Tensor) -> Tensor:
+    """Return T, the mean over the batch of |I - F|_2 + sqrt(H W) (1 - SSIM)."""
+    distance = torch.linalg.vector_norm((source - fused).flatten(1), dim=1)
+    height, width = fused.shape[-2:]
+    return (distance + (height * width) ** 0.5 * (1 - ssim(fused, source))).mean()
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Return SSIM (B) of (B, 1, H, W) in [0, 1]: Gaussian window of 5 x 5, sigma 1.5, zero-padded."""
+    offsets = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
+    taps = torch.exp(-(offsets**2) / (2 * SIGMA**2))
+    window = torch.outer(taps, taps) / taps.sum() ** 2
+    moments = torch.cat([a, b, a * a, b * b, a * b])
+    mean_a, mean_b, aa, bb, ab = F.conv2d(moments, window[None, None], padding=WINDOW // 2).chunk(5)
+    variance_a, variance_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variance_a + variance_b + c2)).flatten(1).mean(dim=1)
