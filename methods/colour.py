@@ -2,8 +2,8 @@
 
 Most fusion networks see one channel. The visible image is split into luma Y and chroma Cb, Cr (ITU-R BT.601 with the
 three-decimal factors that fusion code commonly uses), Y is fused with the infrared image, and the fused Y is joined
-with the visible image's own chroma. The factors are rounded, so a round trip is exact to about 2.5e-4: far below half a
-grey level of 8 bits (2e-3).
+with the visible image's own chroma. The factors are rounded, so a round trip is exact to about 2.5e-4 (JFIF: 5e-4): far
+below half a grey level of 8 bits (2e-3).
 """
 
 from __future__ import annotations
@@ -51,6 +51,34 @@ def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
     y, cb, cr = ycbcr.split(1, dim=1)
     cb, cr = cb - 0.5, cr - 0.5
     return torch.cat([y + 1.403 * cr, y - 0.714 * cr - 0.344 * cb, y + 1.773 * cb], dim=1)
+
+
+def rgb_to_jfif(rgb: Tensor) -> Tensor:
+    """Return JFIF's Y, Cb, Cr with chroma centred at 0 and its factors rounded to three decimals.
+
+    Args:
+        rgb: float (B, 3, H, W) in [0, 1].
+
+    Returns:
+        (B, 3, H, W), Y in [0, 1], Cb and Cr in [-0.5, 0.5], same dtype.
+    """
+    red, green, blue = rgb.split(1, dim=1)
+    cb = 0.5 * blue - 0.169 * red - 0.331 * green
+    cr = 0.5 * red - 0.419 * green - 0.081 * blue
+    return torch.cat([luma(rgb), cb, cr], dim=1)
+
+
+def jfif_to_rgb(ycbcr: Tensor) -> Tensor:
+    """Return R = Y + 1.402 Cr, G = Y - 0.344136 Cb - 0.714136 Cr, B = Y + 1.772 Cb, chroma centred at 0.
+
+    Args:
+        ycbcr: float (B, 3, H, W) as ``rgb_to_jfif`` returns it.
+
+    Returns:
+        RGB (B, 3, H, W), same dtype, not clamped: colours outside the RGB cube leave [0, 1].
+    """
+    y, cb, cr = ycbcr.split(1, dim=1)
+    return torch.cat([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], dim=1)
 
 
 def fuse_luma(visible: Tensor, fused_luma: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""LDFusion as a fusion method: two checkpoint files, the network, and what the authors do before and after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tgfbench.benchmark.errors import DataError, WeightsError
+from tgfbench.benchmark.weights import Checkpoint, WeightsInfo, load_strict, read_checkpoint, sha256_of
+from tgfbench.methods._checkpoints import read_network, without_prefix
+from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
+from tgfbench.methods.colour import fuse_luma, luma
+from tgfbench.methods.ldfusion.fast import FastLDFusion
+from tgfbench.methods.ldfusion.network import SMALLEST, LDFusionNetwork, build_network
+
+if TYPE_CHECKING:
+    from tgfbench.methods.ldfusion.objective import LDFusionObjective
+
+REPOSITORY = "https://github.com/wyhlaowang/LDFusion"
+PARTS = {"Enc": "content_encoder1.", "Dec": "model_local."}
+"""Beginning of a key by which the authors' encoder and decoder files are told apart."""
+
+
+class LDFusion(FusionMethod):
+    """Fusion of luma by a network that was trained with language in the loss; prompts are ignored.
+
+    Args:
+        checkpoint: ``Enc_final.pt`` or ``Dec_final.pt`` of the authors, the other one lying beside it, or one file of
+            ``tgfbench train ldfusion``.
+        device: where to compute.
+        postprocess: ``authors`` truncates to 8 bits, ``plain`` does not (truncation darkens by half a grey level).
+
+    Raises:
+        WeightsError: a checkpoint does not fit, or the second file is missing.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="ldfusion",
+        title="LDFusion",
+        paper="Infrared and Visible Image Fusion with Language-Driven Loss in CLIP Embedding Space",
+        venue="ACM Multimedia",
+        year=2025,
+        arxiv="2402.16267",
+        licence="Apache-2.0",
+        repository=REPOSITORY,
+        text_use="train",
+        weights=(
+            WeightsInfo(
+                name="authors",
+                origin="authors",
+                url=f"{REPOSITORY}/tree/main/weight",
+                licence="Apache-2.0",
+                layout="two torch files, Enc_final.pt (7.0 MB) and Dec_final.pt (16.1 MB), each a bare state dict; "
+                "--weights names one, the other lies beside it",
+                get=f"take weight/Enc_final.pt and weight/Dec_final.pt from {REPOSITORY} (commit 3173ffb), one folder",
+                trained_on=("infrared and visible pairs of the authors' own",),
+            ),
+        ),
+        tags=("native", "language in the loss"),
+    )
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        postprocess: Literal["authors", "plain"] = "authors",
+    ) -> None:
+        super().__init__(checkpoint, device)
+        if checkpoint is None:
+            raise WeightsError("loading LDFusion", found="no weights", hint=self.info.weights[0].get)
+        network, self._partner = read_parts(checkpoint.path)
+        self.network = network.to(self.device)
+        self.postprocess = postprocess
+        self._fuse = FastLDFusion(self.network)
+
+    @classmethod
+    def objective(cls, **options: Any) -> LDFusionObjective:
+        """Return what ``tgfbench train ldfusion`` minimises; the options are those of ``LDFusionObjective``."""
+        from tgfbench.methods.ldfusion.objective import LDFusionObjective
+
+        return LDFusionObjective(**options)
+
+    @torch.inference_mode()
+    def fuse(self, batch: FusionBatch) -> Tensor:
+        """Fuse a batch; texts and masks are ignored.
+
+        Raises:
+            DataError: an image too small for the network.
+        """
+        height, width = batch.visible.shape[-2:]
+        if min(height, width) < SMALLEST:
+            doing = f"fusing {', '.join(batch.keys)} with LDFusion"
+            raise DataError(doing, found=f"{width} x {height} pixels", expected=f"at least {SMALLEST} pixels a side")
+        fused = self._fuse(visible=luma(batch.visible), infrared=batch.infrared).clamp_(0, 1)
+        rgb = fuse_luma(batch.visible, fused)
+        return (rgb * 255).floor() / 255 if self.postprocess == "authors" else rgb
+
+    def provenance(self) -> dict[str, Any]:
+        partner = {"second_file_sha256": sha256_of(self._partner)} if self._partner else {}
+        return {"postprocess": self.postprocess, "network": self.network.config, **partner}
+
+
+def read_parts(path: Path) -> tuple[LDFusionNetwork, Path | None]:
+    """Return the network, in eval mode, of a whole checkpoint or of an encoder and a decoder file.
+
+    Args:
+        path: either file, its name containing ``Enc`` or ``Dec``, or a file with both.
+
+    Returns:
+        The network and the second file, None where ``path`` holds everything.
+
+    Raises:
+        WeightsError: a file is missing, unreadable, or does not fit.
+    """
+    own = part_in(path)
+    if own is None:
+        return read_network(path, build_network)[0], None
+    other = "Dec" if own == "Enc" else "Enc"
+    partner = path.with_name(path.name.replace(own, other))
+    if partner == path or not partner.is_file():
+        raise WeightsError(
+            f"loading LDFusion from {path}",
+            found=f"an {'encoder' if own == 'Enc' else 'decoder'} alone",
+            expected=f"{partner.name if partner != path else 'the other file'} beside it",
+            hint="keep Enc_final.pt and Dec_final.pt in one folder, under these names",
+        )
+    network = build_network()
+    for part, file in ((own, path), (other, partner)):
+        load_strict(network.get_submodule(part), without_prefix(read_checkpoint(file)[0]), file)
+    return network.eval(), partner
+
+
+def part_in(path: Path) -> str | None:
+    """Return whether a file holds the encoder (``Enc``) or the decoder (``Dec``) alone; None: neither."""
+    content = without_prefix(read_checkpoint(path)[0])
+    if not isinstance(content, dict):
+        return None
+    return next((part for part, start in PARTS.items() if any(str(key).startswith(start) for key in content)), None)
