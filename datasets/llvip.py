@@ -27,8 +27,6 @@ class LLVIP(PairedDataset):
         classes=("person",),
         layout="llvip/LLVIP/{visible,infrared}/{test,train}/SSNNNN.jpg and llvip/LLVIP/Annotations/SSNNNN.xml",
         used_in_training_by=(
-            TrainingUse(method="TextFusion", note="2000 pairs, as IVT"),
-            TrainingUse(method="Text-IF", split="all", note="through EMS"),
             TrainingUse(method="RFC", split="all", note="which pairs is not stated"),
         ),
         known_problems=(

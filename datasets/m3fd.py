@@ -44,9 +44,9 @@ class M3FD(PairedDataset):
         layout="m3fd/M3FD_Detection/{Ir,Vis}/NNNNN.png with Annotation/NNNNN.xml or labels/NNNNN.txt, and "
         "m3fd/M3FD_Fusion/{Ir,Vis}/NNNNN.png",
         used_in_training_by=(
-            TrainingUse(method="TarDAL", note="its own scenario list"),
-            TrainingUse(method="DCEvo", note="3360 pairs of a random 8:1:1 split"),
-            TrainingUse(method="ControlFuse", split="all", note="3780 pairs"),
+            TrainingUse(method="TarDAL", split="all", note="on a scenario list of its own"),
+            TrainingUse(method="DCEvo", split="all", note="on 3360 pairs of a random split"),
+            TrainingUse(method="ControlFuse", split="all", note="on 3780 pairs"),
             TrainingUse(method="RFC", split="all", note="which pairs is not stated"),
         ),
         known_problems=(

@@ -42,7 +42,6 @@ class MFNet(PairedDataset):
         "mfnet/{RGB,Thermal,Label}/NNNNND.png; train.txt, val.txt and test.txt beside them",
         used_in_training_by=(
             TrainingUse(method="SegMiF"),
-            TrainingUse(method="Text-IF", split="all", note="through EMS"),
             TrainingUse(method="RFC", split="all", note="which pairs is not stated"),
         ),
         known_problems=(

@@ -40,7 +40,7 @@ class RoadScene(PairedDataset):
         classes=ROAD_CLASSES,
         layout="roadscene/cropinfrared/FLIR_NNNNN.jpg and roadscene/crop_LR_visible/FLIR_NNNNN.jpg",
         used_in_training_by=(
-            TrainingUse(method="ControlFuse", note="171 pairs"),
+            TrainingUse(method="ControlFuse", split="all", note="on 171 pairs"),
             TrainingUse(method="RFC", split="all", note="which pairs is not stated"),
         ),
         known_problems=(
