@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -40,9 +41,8 @@ def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     images = []
     for sigma in (2.0, 6.0):
-        texture = sum(
-            cv2.GaussianBlur(random.normal(0, 1, SIZE), (0, 0), s) * s for s in (sigma, 4 * sigma, 16 * sigma)
-        )
+        scales = (sigma, 4 * sigma, 16 * sigma)
+        texture = np.sum([cv2.GaussianBlur(random.normal(0, 1, SIZE), (0, 0), s) * s for s in scales], axis=0)
         images.append(np.clip(128 + 45 * texture / texture.std() + random.normal(0, 2, SIZE), 0, 255))
     visible, infrared = images
     fused = 0.5 * visible + 0.5 * infrared
@@ -67,17 +67,15 @@ def measure() -> list[tuple[str, float, float | None]]:
     images = pair()
     rows: list[tuple[str, float, float | None]] = []
     for name, target in TARGETS.items():
-        protocol = load_protocol(name)
-        rows.append((f"protocol {name}", seconds(lambda p=protocol: p.evaluate(*images)), target))  # type: ignore[misc]
+        rows.append((f"protocol {name}", seconds(partial(load_protocol(name).evaluate, *images)), target))
     fused, visible, infrared = (torch.from_numpy(image)[None] for image in images)
-    for feature in FEATURES:
-        metric = load_metric("fmi", feature=feature)
-        rows.append((f"FMI {feature}", seconds(lambda m=metric: m(MetricInputs(fused, visible, infrared)), 1), 1.0))  # type: ignore[misc]
-    for name in ("ssim", "ms-ssim", "vif", "psnr"):
-        metric = load_metric(name)
-        rows.append(
-            (f"{name}, both sources", seconds(lambda m=metric: m(MetricInputs(fused, visible, infrared))), None)
-        )  # type: ignore[misc]
+
+    def score(name: str, **options: object) -> Callable[[], object]:
+        metric = load_metric(name, **options)
+        return lambda: metric(MetricInputs(fused, visible, infrared))
+
+    rows += [(f"FMI {feature}", seconds(score("fmi", feature=feature), 1), 1.0) for feature in FEATURES]
+    rows += [(f"{name}, both sources", seconds(score(name)), None) for name in ("ssim", "ms-ssim", "vif", "psnr")]
     return rows + _libraries(images)
 
 
