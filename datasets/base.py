@@ -122,6 +122,7 @@ class DatasetInfo(BaseModel):
         counts: pairs of the complete dataset by split, where the number is known.
         size: (width, height) of its images, or None where there are many sizes.
         derived_from: registry names of the datasets whose images it holds.
+        keeps_splits: whether its splits are those of the datasets it is derived from.
         classes: detection class names, in id order.
         segmentation_classes: segmentation class names, in id order.
         ignored_segmentation_class: the id that the published evaluations leave out of the mean IoU, or None.
@@ -143,6 +144,7 @@ class DatasetInfo(BaseModel):
     counts: dict[str, int] = {}
     size: tuple[int, int] | None = None
     derived_from: tuple[str, ...] = ()
+    keeps_splits: bool = False
     classes: tuple[str, ...] = ()
     segmentation_classes: tuple[str, ...] = ()
     ignored_segmentation_class: int | None = None

@@ -62,19 +62,20 @@ def seen_in_training(
         return ()
     found = []
     for use in _uses(info, method):
-        if use.split == split or split == EVERYTHING:
+        if split in (use.split, EVERYTHING):
             found.append(Seen(level="seen", reason=f"trained on {info.name}, split {_said(use)}"))
         elif use.split == EVERYTHING:
             which = use.note or "which pairs is not stated"
             found.append(Seen(level="possible", reason=f"trained on {info.name}, {which}"))
     for other in by_name.values():
-        if normalise(info.name) in map(normalise, other.derived_from):
-            # The other dataset has splits of its own, so any pair of this one may be in its training part.
-            found += [Seen(level="possible", reason=_through(use, other, info)) for use in _uses(other, method)]
-        elif normalise(other.name) in map(normalise, info.derived_from):
-            # This dataset keeps the splits of the other one, or says nothing of them.
-            uses = [use for use in _uses(other, method) if EVERYTHING in (use.split, split) or use.split == split]
-            found += [Seen(level="possible", reason=_through(use, other, info)) for use in uses]
+        derived, origin = (other, info) if _comes_from(other, info) else (info, other)
+        if not _comes_from(derived, origin):
+            continue
+        for use in _uses(other, method):
+            # Where splits were mixed, any pair of one dataset may be in the training part of the other.
+            if not derived.keeps_splits or split in (use.split, EVERYTHING) or use.split == EVERYTHING:
+                shared = f"trained on {other.name}, split {_said(use)}, which shares images with {info.name}"
+                found.append(Seen(level="possible", reason=shared))
     return tuple(dict.fromkeys(found))
 
 
@@ -118,8 +119,8 @@ def _uses(info: DatasetInfo, method: str) -> list[TrainingUse]:
     return [use for use in info.used_in_training_by if normalise(use.method) == normalise(method)]
 
 
-def _through(use: TrainingUse, trained_on: DatasetInfo, tested_on: DatasetInfo) -> str:
-    return f"trained on {trained_on.name}, split {_said(use)}, which shares images with {tested_on.name}"
+def _comes_from(derived: DatasetInfo, origin: DatasetInfo) -> bool:
+    return normalise(origin.name) in map(normalise, derived.derived_from)
 
 
 def _said(use: TrainingUse) -> str:

@@ -172,11 +172,11 @@ def verify(
     problems = list(dataset.problems)
     measured: list[_Measured] = []
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for done, found in enumerate(pool.map(lambda key: _measure(dataset, key), dataset.keys), start=1):
-            if isinstance(found, Problem):
-                problems.append(found)
+        for done, one in enumerate(pool.map(lambda key: _measure(dataset, key), dataset.keys), start=1):
+            if isinstance(one, Problem):
+                problems.append(one)
             else:
-                measured.append(found)
+                measured.append(one)
             progress(done, len(dataset))
     rows = [one.row for one in measured]
     problems += [_channels(row) for row in rows if (row.channel_difference or 0) > MAX_CHANNEL_DIFFERENCE]
@@ -229,7 +229,7 @@ def _digest(sample: Sample) -> bytes:
     content = hashlib.blake2b(digest_size=16)
     for image in (sample.visible, sample.infrared):
         content.update(repr(image.shape).encode())
-        content.update(np.ascontiguousarray(image))
+        content.update(np.ascontiguousarray(image).data)
     return content.digest()
 
 

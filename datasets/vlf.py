@@ -33,6 +33,7 @@ class VLF(PairedDataset):
         citation="Zhao et al., Image Fusion via Vision-Language Model, ICML 2024",
         splits=("test", "train", "all"),
         derived_from=("msrs", "m3fd", "roadscene"),
+        keeps_splits=True,
         layout="vlf/VLFDataset/Image/IVF/SUBSET/{IR,VI}/NAME.png with train.txt and test.txt, "
         "TextFeature/IVF/SUBSET/NAME.npy and Text/IVF/SUBSET/NAME.txt",
         used_in_training_by=(TrainingUse(method="FILM", note="the MSRS subset"),),
