@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tgfbench.methods._losses import ssim
+
 GRADIENT_WEIGHT = 20.0
 SSIM_WEIGHT = 0.0
-WINDOW, SIGMA = 5, 1.5
+WINDOW = 5
+"""Taps a side of the window of SSIM, whose sigma is 1.5."""
 
 
 def fusion_losses(
@@ -53,17 +56,5 @@ def structure_loss(fused: Tensor, source: Tensor) -> Tensor:
     """Return T, the mean over the batch of |I - F|_2 + sqrt(H W) (1 - SSIM)."""
     distance = torch.linalg.vector_norm((source - fused).flatten(1), dim=1)
     height, width = fused.shape[-2:]
-    return (distance + (height * width) ** 0.5 * (1 - ssim(fused, source))).mean()
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Return SSIM (B) of (B, 1, H, W) in [0, 1]: Gaussian window of 5 x 5, sigma 1.5, zero-padded."""
-    offsets = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
-    taps = torch.exp(-(offsets**2) / (2 * SIGMA**2))
-    window = torch.outer(taps, taps) / taps.sum() ** 2
-    moments = torch.cat([a, b, a * a, b * b, a * b])
-    mean_a, mean_b, aa, bb, ab = F.conv2d(moments, window[None, None], padding=WINDOW // 2).chunk(5)
-    variance_a, variance_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return (luminance * (2 * covariance + c2) / (variance_a + variance_b + c2)).flatten(1).mean(dim=1)
+    similarity = ssim(fused, source, WINDOW, padding=WINDOW // 2)
+    return (distance + (height * width) ** 0.5 * (1 - similarity)).mean()

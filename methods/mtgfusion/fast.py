@@ -1,9 +1,9 @@
 """MTG-Fusion for inference: the network of ``network.py``, rearranged without approximation.
 
-- Text maps are constant away from the borders: zero padding and the cyclic shift of four blocks reach only a few rows and
-  columns. They are computed on a small grid that has one row and column of each kind, and the search for the nearest text
-  vector looks at the grid's vectors only (81 instead of one for every pixel).
-- Cosine distances to text vectors are taken from products with those few; distances among text vectors from a table.
+- Text maps are constant away from the borders: zero padding and the cyclic shift of four blocks reach only a few rows
+  and columns. They are computed on a small grid that has one row and column of each kind, and the search for the
+  nearest text vector looks at the grid's vectors only (81 instead of one for every pixel).
+- Cosine distances to text vectors come from products with those few, distances among text vectors from a table.
 - Windows are independent, so a few at a time pass through all blocks.
 - The pass of the image through cross-attention, and the reduction of its outputs, go through the pixels in parts.
 
@@ -13,6 +13,7 @@ Pixels are kept as (N, d) or (H, W, d).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,7 @@ from tgfbench.methods.mtgfusion.guidance import (
 )
 from tgfbench.methods.mtgfusion.network import (
     RETENTION_HEADS,
+    TEXTS,
     MTGFusionNetwork,
     Retention,
     RetentionBlock,
@@ -44,26 +46,17 @@ TOKENS = 4096
 
 
 @torch.inference_mode()
-def fuse(
-    network: MTGFusionNetwork,
-    *,
-    visible: Tensor,
-    infrared: Tensor,
-    tA: Tensor | None = None,
-    tB: Tensor | None = None,
-    tAB: Tensor | None = None,
-    tAS: Tensor | None = None,
-    tBS: Tensor | None = None,
-) -> Tensor:
+def fuse(network: MTGFusionNetwork, *, visible: Tensor, infrared: Tensor, **texts: Tensor | None) -> Tensor:
     """Return the entry ``fused`` of what ``network`` returns for the same inputs, up to rounding.
 
     Args:
         network: the reference.
-        visible, infrared, tA, tB, tAB, tAS, tBS: as for ``MTGFusionNetwork.forward``.
+        visible, infrared: as for ``MTGFusionNetwork.forward``.
+        **texts: ``tA``, ``tB``, ``tAB``, ``tAS`` and ``tBS``, likewise.
     """
-    texts = [network.text_tokens(text, len(visible)) for text in (tA, tB, tAB, tAS, tBS)]
+    tokens = [network.text_tokens(texts.get(name), len(visible)) for name in TEXTS]
     rows = (slice(row, row + 1) for row in range(len(visible)))
-    return torch.cat([_fuse_one(network, visible[r], infrared[r], [text[r] for text in texts]) for r in rows])
+    return torch.cat([_fuse_one(network, visible[r], infrared[r], [text[r] for text in tokens]) for r in rows])
 
 
 def _fuse_one(network: MTGFusionNetwork, visible: Tensor, infrared: Tensor, texts: list[Tensor]) -> Tensor:
@@ -95,12 +88,9 @@ def _in_windows(
     """Return (1, C, H, W) of (1, d, H, W) after blocks and a last pixelwise step."""
     size, window = x.shape[-2:], retention.window_for(x.shape[-2:])
     folded = [_FoldedBlock(block) for block in blocks if isinstance(block, RetentionBlock)]
-    outputs = []
     tokens = to_windows(x, window)
-    for part in tokens.split(max(1, TOKENS // tokens.shape[1])):
-        for block in folded:
-            part = block(part)
-        outputs.append(finish(part))
+    parts = tokens.split(max(1, TOKENS // tokens.shape[1]))
+    outputs = [finish(reduce(lambda tokens, block: block(tokens), folded, part)) for part in parts]
     return from_windows(torch.cat(outputs), window, size)
 
 
@@ -145,10 +135,8 @@ def grid(size: int, before: int, after: int, device: torch.device) -> tuple[int,
 
 def _extracted(tgce: TGCE, v: Tensor, tA: Tensor, tB: Tensor, tAB: Tensor) -> Tensor:
     """Return the shared features (H, W, d) that ``TGCE`` extracts; ``v`` is overwritten."""
-    (rows, _), (columns, _) = (
-        grid(v.shape[0], CYCLE_BLOCKS, CYCLE_BLOCKS, v.device),
-        grid(v.shape[1], 2 * CYCLE_BLOCKS - 1, 1, v.device),
-    )
+    rows, _ = grid(v.shape[0], CYCLE_BLOCKS, CYCLE_BLOCKS, v.device)
+    columns, _ = grid(v.shape[1], 2 * CYCLE_BLOCKS - 1, 1, v.device)
     vectors = unit(tgce.text_cube(rows, columns, tA, tB, tAB).flatten(0, 2))
     chosen = torch.cat([nearest(unit(part), vectors) for part in v.flatten(0, 1).split(TOKENS)]).view(v.shape[:2])
     among = distance(vectors[:, None], vectors[None])
@@ -168,7 +156,7 @@ def _extracted(tgce: TGCE, v: Tensor, tA: Tensor, tB: Tensor, tAB: Tensor) -> Te
         v.view(-1, v.shape[-1]).split(TOKENS), chosen_flat.split(TOKENS), of_next.split(TOKENS), strict=True
     ):
         to_text = _distances(part[None], near[None], vectors)[0]
-        part *= torch.sigmoid(tgce.mlp_tv(to_text[:, None])[:, 0] + logit)[:, None]
+        part.mul_(torch.sigmoid(tgce.mlp_tv(to_text[:, None])[:, 0] + logit)[:, None])
     return v
 
 
@@ -211,5 +199,5 @@ def _cross(block: CrossBlock, visual: Tensor, text: Tensor) -> None:
     keys, values = (f(text[0]).unflatten(-1, (CROSS_HEADS, -1)).transpose(0, 1)[None] for f in (k, v))
     for part in visual.split(TOKENS):
         queries = F.linear(channel_norm(part), *to_query).unflatten(-1, (CROSS_HEADS, -1)).transpose(0, 1)[None]
-        part += out(F.scaled_dot_product_attention(queries, keys, values)[0].transpose(0, 1).flatten(1))
-        part += ff[2](F.gelu(F.linear(channel_norm(part), *enter)))  # type: ignore[index]
+        part.add_(out(F.scaled_dot_product_attention(queries, keys, values)[0].transpose(0, 1).flatten(1)))
+        part.add_(ff[2](F.gelu(F.linear(channel_norm(part), *enter))))  # type: ignore[index]

@@ -1,7 +1,7 @@
 """The text-guided parts of MTG-Fusion: text maps, extraction of shared features (TGCE), fusion of specific ones (TGSF).
 
-Module names are the authors'; ``reduce3A`` and ``reduce3B`` are ours, because the release draws these two convolutions anew
-in every call.
+Module names are the authors'. ``reduce3A`` and ``reduce3B`` are ours: the release draws these convolutions anew in
+every call.
 
 Shapes: B images, d = 64 channels, N = H W pixels in raster order, L text tokens.
 """
@@ -97,7 +97,7 @@ class TGCE(nn.Module):
         self.transform = transform
 
     def forward(self, shared: Tensor, tA: Tensor, tB: Tensor, tAB: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features and the text cube, (B, d, H, W) and (B, H, W, d), from (B, d, H, W) and texts (B, L, d)."""
+        """Return the features (B, d, H, W) and the text cube (B, H, W, d) from (B, d, H, W) and texts (B, L, d)."""
         cube = self.text_cube(*shared.shape[-2:], tA, tB, tAB)
         visual = shared.permute(0, 2, 3, 1)
         text = torch.stack([self.reordered(v, t) for v, t in zip(visual, cube, strict=True)])
@@ -163,16 +163,8 @@ class CrossBlock(nn.Module):
 
     def parts(self, side: str, number: int) -> list[nn.Module]:
         """Return norm, projections to queries, keys, values and out, norm and layers of the feed-forward part."""
-        names = [
-            "norm_{}_{}",
-            "q_proj_{}_{}",
-            "k_proj_{}_{}",
-            "v_proj_{}_{}",
-            "attn_out_{}_{}",
-            "norm_{}_ff_{}",
-            "ff_{}_{}",
-        ]
-        return [self.get_submodule(name.format(side, number)) for name in names]
+        names = ("norm_{}", "q_proj_{}", "k_proj_{}", "v_proj_{}", "attn_out_{}", "norm_{}_ff", "ff_{}")
+        return [self.get_submodule(f"{name.format(side)}_{number}") for name in names]
 
 
 class TGSF(nn.Module):

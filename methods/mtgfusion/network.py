@@ -21,6 +21,7 @@ from tgfbench.methods.mtgfusion.guidance import TGCE, TGSF, Transform
 
 RETENTION_HEADS = 8
 COUPLING_SCALE = 0.64
+TEXTS = ("tA", "tB", "tAB", "tAS", "tBS")
 
 
 def build_network(**config: Any) -> MTGFusionNetwork:
@@ -278,6 +279,19 @@ class MTGFusionNetwork(nn.Module):
             **parts,
             "recon": self.recon(cmsf, feat_a),
         }
+
+    def fused(self, *, visible: Tensor, infrared: Tensor, **texts: Tensor | None) -> Tensor:
+        """Return the entry ``fused`` of ``forward`` alone; ``texts`` by their names there."""
+        tA, tB, tAB, tAS, tBS = (self.text_tokens(texts.get(name), len(visible)) for name in TEXTS)
+        feat_a, feat_b, _ = self.visual(infrared, visible)
+        cmsf, _ = self.tgce(self.shared(torch.cat([infrared, visible], dim=1)), tA, tB, tAB)
+        smsf, _ = self.tgsf(feat_a, feat_b, tAS, tBS)
+        return self.recon(cmsf, smsf)
+
+    def set_window(self, window: tuple[int, int] | None) -> None:
+        """Change the attention windows; they have no parameters."""
+        self.shared.window = self.recon.window = window
+        self.config["window"] = list(window) if window else None
 
     def text_tokens(self, text: Tensor | None, count: int) -> Tensor:
         """Return tokens (B, L, d) of a text."""
