@@ -133,7 +133,7 @@ def test_symmetric_in_the_sources(metric: Metric) -> None:
     fused, visible, infrared = scene()
     exchanged = metric(inputs_of(fused, infrared, visible))
     same = close(metric(inputs_of(fused, visible, infrared)), exchanged, 1e-6)
-    assert same == (metric.info.symmetric and "reference" not in metric.needs)
+    assert same or not metric.info.symmetric or "reference" in metric.needs
 
 
 @pytest.mark.parametrize("name", sorted(WORSENED_BY_NOISE))
