@@ -113,7 +113,7 @@ def _members(archive: Path, doing: str) -> Iterator[list[Member]]:
         yield _checked(_tar_members(opened_tar, doing), most, doing)
 
 
-def _opened_tar(plain: IO[bytes], doing: str) -> tarfile.TarFile:
+def _opened_tar(plain: IO[bytes] | gzip.GzipFile, doing: str) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=_Bounded(plain), mode="r:")  # type: ignore[call-overload]  # reads, seeks, tells
     except tarfile.ReadError as error:
@@ -123,7 +123,7 @@ def _opened_tar(plain: IO[bytes], doing: str) -> tarfile.TarFile:
 class _Bounded:
     """A file that refuses to be read in huge pieces: a tar header may ask for as much as it likes."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self.file = file
         self.seek, self.tell = file.seek, file.tell
 
