@@ -22,15 +22,6 @@ def strips(height: int, rows: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + rows, height)
 
 
-def zero_haloed(x: Tensor, start: int, stop: int, halo: int) -> Tensor:
-    """Return rows ``start - halo`` to ``stop + halo`` of (H, ...), rows outside being zero."""
-    inner = x[max(start - halo, 0) : min(stop + halo, len(x))]
-    above, below = max(halo - start, 0), max(stop + halo - len(x), 0)
-    if not above and not below:
-        return inner
-    return torch.cat([x.new_zeros(above, *x.shape[1:]), inner, x.new_zeros(below, *x.shape[1:])])
-
-
 def as_image(x: Tensor) -> Tensor:
     """Return (H, W, C) as (1, C, H, W), a view that convolutions recognise as channels-last.
 

@@ -104,6 +104,7 @@ class FastLDFusion:
         decoder = self.network.Dec
         parameters = decoder.mlp(style)[0].chunk(2 * len(decoder.model_local))
         for number, block in enumerate(decoder.model_local):
+            assert isinstance(block, ResidualBlock)
             one, two = _convolutions(block.block)
             first, second = parameters[2 * number : 2 * number + 2]
             y = _adapt(winograd_convolve(_mirrored(x, 1), self._kernels[one]), first).relu_()
@@ -121,6 +122,7 @@ class FastLDFusion:
             taps = F.conv2d(as_image(strip), weight)[0]
             shifted = torch.stack([tap[dy : dy + stop - start] for dy, tap in enumerate(taps)])
             torch.sum(shifted, dim=0, out=fused[start:stop])
+        assert conv.bias is not None
         return fused.add_(conv.bias).tanh_()[None, None]
 
 

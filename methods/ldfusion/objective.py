@@ -119,11 +119,12 @@ class LDFusionObjective(Objective):
         whole = clip.images(fused)
         parts = []
         for row in range(len(fused)):
-            grids = patch_grids(fused.shape[-2:], self.patches, random).to(fused)
+            height, width = fused.shape[-2:]
+            grids = patch_grids((height, width), self.patches, random).to(fused)
             cut = [cut_patches(image[row : row + 1], grids) for image in (fused, visible, infrared)]
             rich = (entropy(cut[1]) > LEAST_ENTROPY) & (entropy(cut[2]) > LEAST_ENTROPY)
-            own = (source[row : row + 1] for source in sources)
-            parts.append((rich * direction_loss(clip.images(cut[0]), *own, texts)).mean())
+            own_visible, own_infrared = (source[row : row + 1] for source in sources)
+            parts.append((rich * direction_loss(clip.images(cut[0]), own_visible, own_infrared, texts)).mean())
         return {
             "language": GLOBAL_WEIGHT * direction_loss(whole, *sources, texts).mean(),
             "patches": PATCH_WEIGHT * torch.stack(parts).mean(),

@@ -23,7 +23,6 @@ from tgfbench.methods.textfusion.network import (
     EPSILON,
     MULTIPLE,
     Block,
-    PatchEmbedding,
     RescaledLayerNorm,
     TextFusionNetwork,
     pad_to_multiple,
@@ -55,16 +54,19 @@ class FastTextFusion:
         (block,) = self.network.layer1.blocks
         assert isinstance(block, Block)
         window = block.attn.window
-        images = (pad_to_multiple(image[None, None], MULTIPLE) for image in (visible, infrared))
-        streams = _streams(self.network, block, *images, text)
+        padded_visible, padded_infrared = (
+            pad_to_multiple(image[None, None], MULTIPLE) for image in (visible, infrared)
+        )
+        streams = _streams(self.network, block, padded_visible, padded_infrared, text)
         padded_height, padded_width = streams[0].height, streams[0].width
         all_rows = -(-padded_height // window) * window
         bias = block.attn.attn.bias()[None]
         taps = visible.new_empty(9, padded_height, padded_width)
         for start, stop in strips(padded_height, self.rows or (CPU_ROWS if visible.device.type == "cpu" else all_rows)):
             _fuse_strip(streams, bias, window, taps, start, stop)
-        fused = _shift_and_add(taps) + self.network.patch_unembed1.proj[0].bias
-        return (fused.tanh_().div_(2).add_(0.5))[None, None, :height, :width]
+        _, bias_of_fused = _affine(_conv(self.network.patch_unembed1.proj, 0))
+        fused = _shift_and_add(taps) + bias_of_fused.to(taps.dtype)
+        return fused.tanh_().div_(2).add_(0.5)[None, None, :height, :width]
 
 
 @dataclass(frozen=True)
@@ -105,23 +107,42 @@ def _streams(
     network: TextFusionNetwork, block: Block, visible: Tensor, infrared: Tensor, text: Tensor
 ) -> tuple[_Stream, _Stream]:
     attention, unit = block.attn, network.fuse_text_image
-    scale = torch.ones(3 * attention.V.in_channels, dtype=torch.float64, device=visible.device)
-    scale[: attention.V.in_channels] = attention.attn.scale
-    qkv = [torch.cat(pair).double() for pair in zip(_parts(attention.QK), _parts(attention.V), strict=True)]
-    qkv = [qkv[0] * scale[:, None], qkv[1] * scale]
-    value = [part.double() for part in _parts(attention.ass_V)]
-    last = network.patch_unembed1.proj[0].weight[0].flatten(1).double()
-    plain = (visible, network.patch_embed, block.norm1, qkv, attention.conv, attention.proj, block.mlp.mlp)
-    other = (infrared, network.patch_embed2, block.ass_norm1, value, attention.conv_ass)
-    other = (*other, attention.proj_ass, block.mlp_ass.mlp)
-    return _stream(*plain, unit.mlp_vis, last), _stream(*other, unit.mlp_ir, last * text.double()[:, None])
+    (qk_weight, qk_bias), (v_weight, v_bias) = _affine(attention.QK), _affine(attention.V)
+    scale = torch.ones_like(torch.cat([qk_bias, v_bias]))
+    scale[: len(v_bias)] = attention.attn.scale
+    qkv = torch.cat([qk_weight, v_weight]) * scale[:, None], torch.cat([qk_bias, v_bias]) * scale
+    last = _conv(network.patch_unembed1.proj, 0).weight[0].flatten(1).double()
+    return (
+        _stream(
+            visible,
+            network.patch_embed.proj,
+            block.norm1,
+            qkv,
+            attention.conv,
+            attention.proj,
+            block.mlp.mlp,
+            unit.mlp_vis,
+            last,
+        ),
+        _stream(
+            infrared,
+            network.patch_embed2.proj,
+            block.ass_norm1,
+            _affine(attention.ass_V),
+            attention.conv_ass,
+            attention.proj_ass,
+            block.mlp_ass.mlp,
+            unit.mlp_ir,
+            last * text.double()[:, None],
+        ),
+    )
 
 
 def _stream(
     image: Tensor,
-    embedding: PatchEmbedding,
+    embedding: nn.Conv2d,
     norm: RescaledLayerNorm,
-    projection: list[Tensor],
+    projection: tuple[Tensor, Tensor],
     conv: nn.Conv2d,
     output: nn.Conv2d,
     feed_forward: nn.Sequential,
@@ -130,16 +151,15 @@ def _stream(
 ) -> _Stream:
     dtype = image.dtype
     padded = F.pad(image, (1, 1, 1, 1), mode="reflect")[0, 0]
-    weight, bias = (part.double() for part in _parts(embedding.proj))
+    weight, bias = _affine(embedding)
     mean, deviation = _moments(padded, weight, bias)
     scale = norm.weight.flatten().double() / deviation
     shift = norm.bias.flatten().double() - mean * scale
-    rescale, rebias = (
-        meta.weight.flatten().double() * moment + meta.bias.double()
-        for meta, moment in ((norm.meta1, deviation), (norm.meta2, mean))
-    )
-    normed_weight, normed_bias = fold_affine(*projection, scale, shift)
-    out_weight, out_bias = (part.double() for part in _parts(output))
+    (rescale_weight, rescale_bias), (rebias_weight, rebias_bias) = _affine(norm.meta1), _affine(norm.meta2)
+    rescale = rescale_weight[:, 0] * deviation + rescale_bias
+    rebias = rebias_weight[:, 0] * mean + rebias_bias
+    normed_weight, normed_bias = fold_affine(projection[0], projection[1], scale, shift)
+    out_weight, out_bias = _affine(output)
 
     def ready(matrix: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
         return matrix.to(dtype).t().contiguous(), summand.to(dtype)
@@ -150,16 +170,23 @@ def _stream(
         projected=ready(normed_weight @ weight, normed_weight @ bias + normed_bias),
         conv=conv,
         output=ready(out_weight * rescale[:, None], out_bias * rescale + rebias),
-        expand=ready(*_parts(feed_forward[0])),
-        contract=ready(*_parts(feed_forward[2])),
-        mix=unit[0].weight.flatten(1).t().contiguous(),
-        taps=(last.t() @ unit[2].weight.flatten(1).double()).to(dtype),
+        expand=ready(*_affine(_conv(feed_forward, 0))),
+        contract=ready(*_affine(_conv(feed_forward, 2))),
+        mix=_conv(unit, 0).weight.flatten(1).t().contiguous(),
+        taps=(last.t() @ _conv(unit, 2).weight.flatten(1).double()).to(dtype),
     )
 
 
-def _parts(conv: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return weight (out, in * kernel) and bias of a convolution."""
-    return conv.weight.flatten(1), conv.bias  # type: ignore[operator, return-value]
+def _conv(layers: nn.Sequential, number: int) -> nn.Conv2d:
+    conv = layers[number]
+    assert isinstance(conv, nn.Conv2d)
+    return conv
+
+
+def _affine(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Return weight (out, in * kernel) and bias of a convolution, in float64."""
+    assert conv.bias is not None
+    return conv.weight.flatten(1).double(), conv.bias.double()
 
 
 def _moments(padded: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
