@@ -17,7 +17,7 @@ SPLIT_FOLDERS = {"train": "train", "test": "eval"}
 
 
 class EMS(PairedDataset):
-    """EMS pairs of every kind of degradation; keys are ``<kind>_<stem>``.
+    """EMS-Lite pairs of every kind of degradation; keys are ``<kind>_<stem>``.
 
     ``reference`` is the clean visible image, whichever modality is degraded, and ``clean`` the clean pair.
     ``texts.instruction`` holds every prompt of the kind: they belong to the kind, not to an image.
@@ -27,7 +27,26 @@ class EMS(PairedDataset):
         kind: the folder of one kind, e.g. ``Low_light``; None serves all of them.
     """
 
-    info: ClassVar[DatasetInfo]
+    info: ClassVar[DatasetInfo] = DatasetInfo(
+        name="ems-lite",
+        title="EMS-Lite",
+        source="https://github.com/XunpengYi/EMS",
+        licence="its own terms of use",
+        terms="academic, non-commercial, no redistribution",
+        citation="Yi et al., Text-IF: Leveraging Semantic Text Guidance for Degradation-Aware and Interactive Image "
+        "Fusion, CVPR 2024",
+        splits=("test", "train", "all"),
+        derived_from=("mfnet", "roadscene", "flir-aligned", "llvip"),
+        layout="ems-lite/EMS_lite/{Low_light,Over_exposure,IR_Low_contrast,IR_Noise}/train/"
+        "{Visible,Visible_gt,Infrared,Infrared_gt}/NAME.png with train/text.txt, and KIND/eval/{Visible,Infrared}",
+        used_in_training_by=(TrainingUse(method="Text-IF"),),
+        known_problems=(
+            "Infrared images are stored in one or three channels, in several sizes.",
+            "A prompt belongs to a kind of degradation, not to an image.",
+            "Images come from MFNet, RoadScene, FLIR-aligned and LLVIP: a method trained on EMS has seen them.",
+        ),
+    )
+    inner = ("EMS_lite", "EMS-Lite")
 
     def __init__(
         self, root: str | Path | None = None, split: str = "test", *, kind: str | None = None, **options: Any
@@ -57,33 +76,10 @@ class EMS(PairedDataset):
         return Texts(instruction=prompts)
 
 
-class EMSLite(EMS):
-    __doc__ = EMS.__doc__
-    info: ClassVar[DatasetInfo] = DatasetInfo(
-        name="ems-lite",
-        title="EMS-Lite",
-        source="https://github.com/XunpengYi/EMS",
-        licence="its own terms of use",
-        terms="academic, non-commercial, no redistribution",
-        citation="Yi et al., Text-IF: Leveraging Semantic Text Guidance for Degradation-Aware and Interactive Image "
-        "Fusion, CVPR 2024",
-        splits=("test", "train", "all"),
-        derived_from=("mfnet", "roadscene", "flir-aligned", "llvip"),
-        layout="ems-lite/EMS_lite/{Low_light,Over_exposure,IR_Low_contrast,IR_Noise}/train/"
-        "{Visible,Visible_gt,Infrared,Infrared_gt}/NAME.png with train/text.txt, and KIND/eval/{Visible,Infrared}",
-        used_in_training_by=(TrainingUse(method="Text-IF"),),
-        known_problems=(
-            "Infrared images are stored in one or three channels, in several sizes.",
-            "A prompt belongs to a kind of degradation, not to an image.",
-            "Images come from MFNet, RoadScene, FLIR-aligned and LLVIP: a method trained on EMS has seen them.",
-        ),
-    )
-    inner = ("EMS_lite", "EMS-Lite")
-
-
 class EMSFull(EMS):
-    __doc__ = EMS.__doc__
-    info: ClassVar[DatasetInfo] = EMSLite.info.model_copy(
+    """EMS with nine kinds of degradation; the arguments are those of ``EMS``."""
+
+    info: ClassVar[DatasetInfo] = EMS.info.model_copy(
         update={
             "name": "ems-full",
             "title": "EMS-Full",
@@ -91,7 +87,7 @@ class EMSFull(EMS):
             "train/text.txt, and KIND/eval/{Visible,Infrared}; nine kinds: visible low light, over-exposure, rain, "
             "haze, blur and random noise, infrared low contrast, stripe noise and random noise",
             "known_problems": (
-                *EMSLite.info.known_problems,
+                *EMS.info.known_problems,
                 "Low light, over-exposure and low contrast are real with restored targets; the other kinds are "
                 "simulated.",
                 "The folder names of the kinds are taken as they are found.",
