@@ -5,7 +5,7 @@ METHOD    ?= tesg
 DATASET   ?= sample
 DATA_ROOT ?=
 SPLIT     ?= test
-METRICS   ?= core
+METRICS   ?=
 PROTOCOL  ?= correct
 WEIGHTS   ?=
 TEXT      ?= dataset
@@ -15,9 +15,9 @@ WORKERS   ?= 2
 OUT       ?= runs
 
 BIN := $(VENV)/bin
-RUN_OPTIONS = --split '$(SPLIT)' --metrics '$(METRICS)' --protocol '$(PROTOCOL)' --text '$(TEXT)' --engine '$(ENGINE)' \
+RUN_OPTIONS = --split '$(SPLIT)' --protocol '$(PROTOCOL)' --text '$(TEXT)' --engine '$(ENGINE)' \
   --workers '$(WORKERS)' --out '$(OUT)' $(if $(DATA_ROOT),--data-root '$(DATA_ROOT)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
-  $(if $(LIMIT),--limit '$(LIMIT)')
+  $(if $(LIMIT),--limit '$(LIMIT)') $(if $(METRICS),--metrics '$(METRICS)')
 
 .DEFAULT_GOAL := help
 .PHONY: help install bench leaderboard test lint clean

@@ -57,7 +57,7 @@ Datasets = Annotated[str, typer.Option("--dataset", "-d", help="Datasets, comma-
 DataRoot = Annotated[Optional[Path], typer.Option(help="Folder that holds the datasets.")]  # noqa: UP045
 Split = Annotated[str, typer.Option(help="Split of the dataset (most have train, test and all).")]
 Limit = Annotated[Optional[int], typer.Option(help="Take only the first so many pairs.")]  # noqa: UP045
-Metrics = Annotated[str, typer.Option(help="Metrics of the protocol: core, all, or names, comma-separated.")]
+Metrics = Annotated[str, typer.Option(help="core, all, or names; default: core under `correct`, all elsewhere.")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="Metric convention, see `tgfbench list protocols`.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Overwrite = Annotated[
@@ -69,6 +69,8 @@ MethodOptions = Annotated[list[str], typer.Option("--option", "-O", help="Option
 DataOptions = Annotated[list[str], typer.Option("--data-option", "-D", help="Option of the dataset, as key=value.")]
 VisibleDir = Annotated[Optional[Path], typer.Option("--visible", help="Folder of visible images, with -d folder.")]  # noqa: UP045
 InfraredDir = Annotated[Optional[Path], typer.Option("--infrared", help="Folder of infrared images, with -d folder.")]  # noqa: UP045
+TextReferences = Annotated[Optional[Path], typer.Option(help="Folder of text-guided reference images.")]  # noqa: UP045
+Confidences = Annotated[Optional[Path], typer.Option(help="Text confidences of the pairs: .mat or .csv.")]  # noqa: UP045
 Workers = Annotated[int, typer.Option(help="Decoding threads (local) or actors (ray).")]
 EngineName = Annotated[str, typer.Option("--engine", help="local, or ray for a cluster.")]
 
@@ -129,7 +131,7 @@ def run(
     dataset: Datasets = "sample",
     data_root: DataRoot = None,
     split: Split = "test",
-    metrics: Metrics = "core",
+    metrics: Metrics = "",
     protocol: ProtocolName = "correct",
     weights: Weights = None,
     text: Annotated[str, typer.Option(help='Prompts: dataset, default, none, or "the literal prompt".')] = "dataset",
@@ -144,6 +146,8 @@ def run(
     data_option: DataOptions = [],  # noqa: B006
     visible: VisibleDir = None,
     infrared: InfraredDir = None,
+    text_references: TextReferences = None,
+    confidences: Confidences = None,
     out: Out = Path("runs"),
 ) -> None:
     """Fuse and measure: what the store already holds is not computed again."""
@@ -151,12 +155,11 @@ def run(
 
     requests = _dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
     names, left_out = plan.expand_methods(_split(method, "--method"))
-    protocols = [
-        plan.ProtocolRequest(name, tuple(_split(metrics, "--metrics"))) for name in _split(protocol, "--protocol")
-    ]
+    protocols = _protocols(protocol, metrics)
     specs = plan.specs_for(
         names, requests, protocols,
         weights=weights, device=device, options=_options(option), text=text, seed=seed, masks=masks.value,
+        text_references=_text_references(text_references, confidences),
     )  # fmt: skip
     ok = session.run_all(specs, out, left_out, overwrite=overwrite.value, engine_name=engine, workers=workers)
     raise typer.Exit(0 if ok else 1)
@@ -169,7 +172,7 @@ def evaluate(
     dataset: Datasets = "sample",
     data_root: DataRoot = None,
     split: Split = "test",
-    metrics: Metrics = "core",
+    metrics: Metrics = "",
     protocol: ProtocolName = "correct",
     limit: Limit = None,
     workers: Workers = 2,
@@ -177,6 +180,8 @@ def evaluate(
     data_option: DataOptions = [],  # noqa: B006
     visible: VisibleDir = None,
     infrared: InfraredDir = None,
+    text_references: TextReferences = None,
+    confidences: Confidences = None,
     out: Out = Path("runs"),
 ) -> None:
     """Score a folder of already fused images; no code needed."""
@@ -185,9 +190,12 @@ def evaluate(
     requests = _dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
     if not name.strip():
         raise UsageError("reading --name", found="an empty name", expected="the name for your results")
-    protocols = [plan.ProtocolRequest(p, tuple(_split(metrics, "--metrics"))) for p in _split(protocol, "--protocol")]
+    protocols = _protocols(protocol, metrics)
     method = plan.MethodRequest("precomputed", device="cpu", options={"folder": fused}, label=name.strip())
-    specs = [plan.RunSpec(request, method, tuple(protocols), text="none") for request in requests]
+    references = _text_references(text_references, confidences)
+    specs = [
+        plan.RunSpec(request, method, tuple(protocols), text="none", text_references=references) for request in requests
+    ]
     ok = session.run_all(specs, out, {}, overwrite=overwrite.value, engine_name="local", workers=workers)
     raise typer.Exit(0 if ok else 1)
 
@@ -215,12 +223,13 @@ def fuse(
 def leaderboard(
     out: Out = Path("runs"),
     formats: Annotated[str, typer.Option("--format", help="csv, md; comma-separated.")] = "csv,md",
+    protocol: Annotated[str, typer.Option("--protocol", help="Only the boards of this protocol.")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files, print only their paths.")] = False,
 ) -> None:
     """Rebuild the leaderboards from the store, print them, and write leaderboard.csv and leaderboard.md."""
     from tgfbench.benchmark import session
 
-    session.write_boards(out, _split(formats, "--format"), quiet)
+    session.write_boards(out, _split(formats, "--format"), quiet, protocol=protocol)
 
 
 @app.command()
@@ -376,6 +385,27 @@ def caption_dataset(
     options = {"image": image, "prompt": prompt, "existing": existing, "batch": batch, "device": device}
     if not session.caption_dataset(request, model, out, options):
         raise typer.Exit(1)
+
+
+def _protocols(names: str, metrics: str) -> list[Any]:
+    from tgfbench.benchmark.plan import ProtocolRequest
+
+    requests = []
+    for name in _split(names, "--protocol"):
+        # Papers print a dozen metrics of the many that have a correct definition; an evaluator is its whole table.
+        chosen = metrics or ("core" if name.strip().lower() == "correct" else "all")
+        requests.append(ProtocolRequest(name, tuple(_split(chosen, "--metrics"))))
+    return requests
+
+
+def _text_references(folder: Path | None, confidences: Path | None) -> tuple[Path, Path] | None:
+    if folder and confidences:
+        return folder, confidences
+    if folder or confidences:
+        raise UsageError(
+            "reading --text-references and --confidences", found="only one of the two", expected="both, or neither"
+        )
+    return None
 
 
 def _split(names: str, option: str) -> list[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tgfbench.benchmark.plan import PlannedRun, RunSpec
     from tgfbench.datasets.base import Sample
     from tgfbench.metrics.evaluation import Protocol as MetricProtocol
+    from tgfbench.metrics.text_attention import TextReference
 
 RANGE_SLACK = 1e-4
 """How far outside [0, 1] an output may lie: float32 noise is clamped, more is a method's mistake."""
@@ -106,7 +107,9 @@ class Stages:
             outcome.image = run.write_image(work.key, fused, outcome.text)
         refusals = []
         for name, metrics in work.metrics.items():
-            outcome.scores[name], refused = measure(self._protocols[name].select(metrics), fused, sample)
+            outcome.scores[name], refused = measure(
+                self._protocols[name].select(metrics), fused, sample, self.planned.text_references.get(work.key)
+            )
             refusals += refused
         outcome.error = "; ".join(refusals)
         return outcome
@@ -268,7 +271,9 @@ def fuse_sample(method: Any, sample: Sample, text: str, mask: np.ndarray | None 
     return (fused[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-def measure(protocol: MetricProtocol, fused: np.ndarray, sample: Sample) -> tuple[dict[str, float], list[str]]:
+def measure(
+    protocol: MetricProtocol, fused: np.ndarray, sample: Sample, text_reference: TextReference | None = None
+) -> tuple[dict[str, float], list[str]]:
     """Score one fused image; a metric that refuses it (too small, say) costs no other metric.
 
     Args:
@@ -276,10 +281,14 @@ def measure(protocol: MetricProtocol, fused: np.ndarray, sample: Sample) -> tupl
         fused: uint8 (H, W, 3) RGB.
         sample: its sources; where they are degraded and the clean pair is known, metrics compare with that.
 
+        text_reference: what text attention metrics compare with; takes the place of the sample's own reference.
+
     Returns:
         Values by metric, and the messages of the metrics that refused.
     """
-    extra = {} if sample.reference is None else {"reference": sample.reference}
+    extra: dict[str, Any] = {} if sample.reference is None else {"reference": sample.reference}
+    if text_reference is not None:
+        extra = {"reference": text_reference.reference, "confidence": text_reference.confidence}
     sources = sample.clean or sample
     images = (fused, sources.visible, sources.infrared)
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tgfbench.datasets.base import Dataset, Texts
     from tgfbench.methods.base import FusionMethod, MethodInfo
     from tgfbench.metrics.evaluation import Protocol
+    from tgfbench.metrics.text_attention import TextReference
 
 Overwrite = Literal["only-missing", "always", "never"]
 
@@ -140,6 +141,7 @@ class RunSpec:
         text: text policy.
         seed: of the choice among several texts.
         masks: ``none``, or ``labels`` to hand the dataset's own labels to the method as masks.
+        text_references: folder of text-guided reference images and file of confidences, for text attention metrics.
     """
 
     dataset: DatasetRequest
@@ -148,6 +150,7 @@ class RunSpec:
     text: str = "dataset"
     seed: int = 0
     masks: Literal["none", "labels"] = "none"
+    text_references: tuple[Path, Path] | None = None
 
     def prompt_rule(self, info: MethodInfo) -> PromptRule:
         """Return the rule that picks this method's prompts; a method that reads none at test time gets none."""
@@ -202,6 +205,23 @@ class PlannedRun:
             "masks": self.spec.masks,
             "device": self.method.device.type,
         }
+
+    @cached_property
+    def text_references(self) -> dict[str, TextReference]:
+        """What text attention metrics compare with, by key; empty where none was given."""
+        if self.spec.text_references is None:
+            return {}
+        from tgfbench.metrics.text_attention import read_text_references
+
+        return read_text_references(*self.spec.text_references, self.dataset.keys)
+
+    @cached_property
+    def text_references_hash(self) -> str:
+        """Content of the text references, "" where there are none."""
+        digest = hashlib.sha256()
+        for key, given in self.text_references.items():
+            digest.update(f"{key}:{given.reference.shape}:{given.confidence!r}:".encode() + given.reference.tobytes())
+        return digest.hexdigest() if self.text_references else ""
 
     @cached_property
     def run(self) -> Run:
@@ -297,7 +317,10 @@ def plan_runs(specs: Sequence[RunSpec], root: Path) -> list[PlannedRun]:
             if request not in protocols:
                 protocols[request] = request.load()
         method = spec.method.load()
-        planned.append(PlannedRun(spec, dataset, method, [protocols[r] for r in spec.protocols], root))
+        run = PlannedRun(spec, dataset, method, [protocols[r] for r in spec.protocols], root)
+        # Read now: a missing reference must be refused before anything is computed.
+        _ = run.text_references_hash
+        planned.append(run)
     return planned
 
 
@@ -312,6 +335,7 @@ def specs_for(
     text: str = "dataset",
     seed: int = 0,
     masks: Literal["none", "labels"] = "none",
+    text_references: tuple[Path, Path] | None = None,
 ) -> list[RunSpec]:
     """Return one spec per method and dataset; ``weights`` and ``options`` go to the one method that has such.
 
@@ -337,5 +361,5 @@ def specs_for(
         for name in methods:
             own = name in targets
             request = MethodRequest(name, weights if own else None, device, dict(options or {}) if own else {})
-            specs.append(RunSpec(dataset, request, tuple(protocols), text, seed, masks))
+            specs.append(RunSpec(dataset, request, tuple(protocols), text, seed, masks, text_references))
     return specs

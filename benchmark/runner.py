@@ -81,6 +81,8 @@ def execute(
         works = _missing(planned, run)
         content = {**run.read_json(), "identity": planned.identity, **planned.facts}
         content["metrics"] = {**content.get("metrics", {}), **versions}
+        if planned.text_references_hash:
+            content["text_references"] = planned.text_references_hash
         orders = {name: list(metrics) for name, metrics in content["metrics"].items()}
         if works or not run.exists():
             content["provenance"] = provenance(planned)
@@ -108,7 +110,8 @@ def _prepare(planned: PlannedRun, overwrite: Overwrite, report: RunReport) -> di
         report.warnings.append(f"{len(changed)} fused images changed or vanished since; made again: {_some(changed)}")
     if overwrite == "always":
         run.forget(planned.dataset.keys)
-    stored = run.read_json().get("metrics", {})
+    content = run.read_json()
+    stored = content.get("metrics", {})
     versions = {}
     for protocol in planned.protocols:
         versions[protocol.name] = {**stored.get(protocol.name, {}), **protocol.versions()}
@@ -116,6 +119,9 @@ def _prepare(planned: PlannedRun, overwrite: Overwrite, report: RunReport) -> di
         if outdated:
             report.warnings.append(f"new version of {_some(outdated)} ({protocol.name}): measured again")
             run.forget_scores(protocol.name, outdated)
+        compared = [m for m in protocol.metrics if "confidence" in protocol.info(m).needs]
+        if compared and content.get("text_references", "") != planned.text_references_hash:
+            run.forget_scores(protocol.name, compared)
     report.warnings += [f"{p.kind}: {p.item}: {p.detail}" for p in planned.dataset.problems]
     run.folder.mkdir(parents=True, exist_ok=True)
     run.save(planned.dataset.keys, {p.name: list(p.metrics) for p in planned.protocols})

@@ -13,14 +13,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tgfbench.benchmark.engines import fuse_sample, make_engine
-from tgfbench.benchmark.errors import MAX_LISTED, DataError, TgfbenchError, UsageError
+from tgfbench.benchmark.errors import MAX_LISTED, DataError, TgfbenchError, UsageError, suggest
 from tgfbench.benchmark.images import images_by_stem, read_infrared, read_visible, write_png
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
 from tgfbench.benchmark.profile import profile
+from tgfbench.benchmark.registry import normalise
 from tgfbench.benchmark.results import store_frames
 from tgfbench.benchmark.runner import RunReport, execute
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tgfbench.benchmark.runner import Progress as ProgressCallback
 
 UNUSABLE = ("size-mismatch", "unreadable")
@@ -89,7 +92,9 @@ def unmatched_files(planned: PlannedRun) -> list[str]:
     return list(unmatched(planned.dataset.keys)) if unmatched else []
 
 
-def write_boards(root: Path, formats: Sequence[str], quiet: bool, datasets: set[Path] | None = None) -> None:
+def write_boards(
+    root: Path, formats: Sequence[str], quiet: bool, datasets: set[Path] | None = None, protocol: str = ""
+) -> None:
     """Rebuild ``leaderboard.*`` from the store and print the boards.
 
     Args:
@@ -97,11 +102,17 @@ def write_boards(root: Path, formats: Sequence[str], quiet: bool, datasets: set[
         formats: file formats.
         quiet: print only the paths.
         datasets: run folders; only boards holding one of them are printed, all of them by default.
+        protocol: only boards of this protocol are made, "" for all.
+
+    Raises:
+        UsageError: one board of several protocols is asked for, or the store has no score of the protocol.
     """
     from tgfbench.leaderboards.board import build_boards
     from tgfbench.leaderboards.render import write_leaderboards
 
     frames = store_frames(root)
+    if protocol:
+        frames = _of_protocol(frames, protocol)
     paths = write_leaderboards(*frames, folder=root, formats=tuple(formats))
     if not quiet:
         from tgfbench.leaderboards.console import boards_to_console
@@ -110,6 +121,25 @@ def write_boards(root: Path, formats: Sequence[str], quiet: bool, datasets: set[
         boards = [b for b in build_boards(*frames) if ids is None or ids & set(b.rows.index)]
         console.print(boards_to_console(boards))
     console.print("written: " + ", ".join(str(path) for path in paths))
+
+
+def _of_protocol(frames: tuple[pd.DataFrame, ...], protocol: str) -> tuple[pd.DataFrame, ...]:
+    runs, scores, metrics = frames
+    names = [name.strip() for name in protocol.split(",") if name.strip()]
+    stored = sorted(scores["protocol"].unique())
+    if len(names) != 1:
+        raise UsageError(
+            f"making one board of the protocols {' and '.join(names)}",
+            found="numbers under one name that follow different conventions",
+            expected="one protocol per board",
+            hint="a board each; `tgfbench explain METRIC --protocols A,B` shows what the difference does",
+        )
+    wanted = [name for name in stored if normalise(name) == normalise(names[0])]
+    if not wanted:
+        raise UsageError(f"making a board of the protocol {names[0]}", found="no score", hint=suggest(names[0], stored))
+    scores = scores[scores["protocol"].isin(wanted)]
+    kept = runs[runs["run_id"].isin(scores["run_id"])]
+    return kept, scores, metrics[metrics["protocol"].isin(wanted)]
 
 
 def fuse_files(request: MethodRequest, visible: Path, infrared: Path, text: str, out: Path) -> bool:
