@@ -102,6 +102,9 @@ class MTGFusion(FusionMethod):
         super().__init__(checkpoint, device)
         if checkpoint is None:
             raise WeightsError("loading MTG-Fusion", found="no weights", hint=self.info.weights[0].get)
+        if isinstance(window, int) and window < 1:
+            doing, expected = "setting the options of mtgfusion", "at least 1, auto or none"
+            raise UsageError(doing, found=f"window={window}", expected=expected)
         network, _ = read_network(checkpoint.path, build_network)
         self.network = network.to(self.device)
         if window != "auto" or self.network.config["window"] is None:

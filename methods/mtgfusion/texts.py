@@ -19,8 +19,8 @@ FOLDERS = {
     "tAS": "text_irunique",
     "tBS": "text_viunique",
 }
-"""Network input and the release's folder: texts about the infrared and the visible image, about what both show, and about
-what only the infrared and only the visible image shows."""
+"""Network input and the release's folder: texts about the infrared and the visible image, about what both show and
+about what only the infrared and only the visible image shows."""
 
 
 class Features:
