@@ -78,8 +78,11 @@ class TextFusionObjective(Objective):
         fused = network(visible=visible, infrared=infrared, text_feature=text)
         with torch.no_grad():
             activity = activity_weights(with_gradients(infrared), with_gradients(visible))
-            energies = [gradient_energy(self._features(image), 1 - described) for image in (infrared, visible)]
-            preference = source_preference(*energies, VGG_DIVISOR if self.vgg else PYRAMID_DIVISOR)
+            preference = source_preference(
+                gradient_energy(self._features(infrared), 1 - described),
+                gradient_energy(self._features(visible), 1 - described),
+                VGG_DIVISOR if self.vgg else PYRAMID_DIVISOR,
+            )
         return association_losses(fused, infrared, visible, described, activity, preference)
 
     def _features(self, image: Tensor) -> list[Tensor]:
