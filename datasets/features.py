@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,12 @@ import numpy as np
 from tgfbench.benchmark.errors import DataError
 
 FEATURE_SUFFIX = ".npy"
+BROKEN = (
+    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError),
+    *(tokenize.TokenError, zipfile.BadZipFile, struct.error),
+)
+"""What NumPy raises on broken files: it takes the header for Python text and any archive for several arrays."""
+
 MAX_FEATURE_VALUES = 16_000_000
 """More than 20,000 tokens of 768 values: no text comes near."""
 
@@ -55,8 +64,7 @@ def _mapped(path: Path) -> np.ndarray:
     """Open the file without reading the values: a forged header cannot make us allocate what is not there."""
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    # The header is Python text that NumPy parses; broken headers surface as any of these.
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except BROKEN as error:
         raise _error(path, f"{type(error).__name__}: {error}") from None
     if not isinstance(mapped, np.ndarray):
         mapped.close()
