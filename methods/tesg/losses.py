@@ -21,10 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW, SIGMA = 11, 1.5
-SELECTION_SIGMA = 2.0
-"""Pixels over which gradient magnitudes are averaged before the stronger source is chosen."""
 MARGIN = 2
-"""Pixels around a suppressed object whose gradients still belong to its outline."""
+"""Pixels around a suppressed object that still belong to its outline."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,17 @@ class LossWeights:
         gradient: of the gradient term.
         ssim: of the SSIM term.
         mask: of the favoured region's own intensity term.
-        selection: compare gradients and SSIM with the locally stronger source.
+        selection: compare gradients and SSIM with the locally stronger source: the one whose gradients are larger on a
+            Gaussian average of this sigma, in pixels. 0 compares with both sources.
+        suppression: of sum(S |F - V|) / (sum(S) + 1), S the suppressed region.
     """
 
     intensity: float = 5.0
     gradient: float = 10.0
     ssim: float = 1.0
     mask: float = 2.0
-    selection: bool = False
+    selection: float = 0.0
+    suppression: float = 0.0
 
 
 def fusion_losses(
@@ -68,18 +69,26 @@ def fusion_losses(
     target = torch.maximum(admitted, visible)
     outline = F.max_pool2d(hidden, 2 * MARGIN + 1, stride=1, padding=MARGIN)
     if weights.selection:
-        gradient = (sobel(fused) - selected_gradient(infrared, visible, outline)).abs().sum(dim=1).mean()
-        structure = 1 - selected_ssim(fused, infrared, visible, outline)
+        selected = stronger(infrared, visible, weights.selection) & (outline == 0)
+        wanted = torch.where(selected, sobel(infrared), sobel(visible))
+        gradient = (sobel(fused) - wanted).abs().sum(dim=1).mean()
+        structure = 1 - selected_ssim(fused, infrared, visible, selected)
     else:
         strength = torch.maximum(magnitude(infrared) * (1 - outline), magnitude(visible))
         gradient = (magnitude(fused) - strength).abs().mean()
-        structure = 1 - (ssim_map(fused, admitted)[0].mean() + ssim_map(fused, visible)[0].mean()) / 2
+        structure = 1 - (ssim_map(fused, admitted).mean() + ssim_map(fused, visible).mean()) / 2
     return {
         "intensity": weights.intensity * (fused - target).abs().mean(),
         "gradient": weights.gradient * gradient,
         "ssim": weights.ssim * structure,
-        "mask": weights.mask * (favoured * (fused - target).abs()).sum() / (favoured.sum() + 1),
+        "mask": weights.mask * mean_within(favoured, fused - target),
+        "suppression": weights.suppression * mean_within(hidden, fused - visible),
     }
+
+
+def mean_within(region: Tensor, difference: Tensor) -> Tensor:
+    """Return the mean absolute difference within a region, which fades out where the region has hardly a pixel."""
+    return (region * difference.abs()).sum() / (region.sum() + 1)
 
 
 def sobel(image: Tensor) -> Tensor:
@@ -93,29 +102,25 @@ def magnitude(image: Tensor) -> Tensor:
     return sobel(image).abs().sum(dim=1, keepdim=True)
 
 
-def selected_gradient(infrared: Tensor, visible: Tensor, outline: Tensor) -> Tensor:
-    """Return the derivatives (B, 2, H, W) of the source whose gradients are locally stronger, V within the outline."""
-    strength_ir = smooth(magnitude(infrared), SELECTION_SIGMA) * (1 - outline)
-    strength_vi = smooth(magnitude(visible), SELECTION_SIGMA)
-    return torch.where(strength_ir > strength_vi, sobel(infrared), sobel(visible))
+def stronger(infrared: Tensor, visible: Tensor, sigma: float) -> Tensor:
+    """Return bool (B, 1, H, W): where the infrared image has the stronger gradients on a Gaussian average."""
+    return smooth(magnitude(infrared), sigma) > smooth(magnitude(visible), sigma)
 
 
-def selected_ssim(fused: Tensor, infrared: Tensor, visible: Tensor, outline: Tensor) -> Tensor:
-    """Return the mean SSIM of windows with the source that varies more there, with V where they meet the outline."""
-    similarity_ir, variance_ir = ssim_map(fused, infrared)
-    similarity_vi, variance_vi = ssim_map(fused, visible)
-    clear = F.max_pool2d(outline, WINDOW, stride=1) == 0
-    return torch.where((variance_ir > variance_vi) & clear, similarity_ir, similarity_vi).mean()
+def selected_ssim(fused: Tensor, infrared: Tensor, visible: Tensor, selected: Tensor) -> Tensor:
+    """Return the mean SSIM of the fused image with the infrared one where it is selected, else with the visible one."""
+    border = WINDOW // 2
+    inner = selected[..., border:-border, border:-border]
+    return torch.where(inner, ssim_map(fused, infrared), ssim_map(fused, visible)).mean()
 
 
-def ssim_map(image: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Return SSIM and the source's variance, (B, 1, H - 10, W - 10), under an 11 x 11 Gaussian window of sigma 1.5."""
+def ssim_map(image: Tensor, source: Tensor) -> Tensor:
+    """Return the SSIM of (B, 1, H, W) in [0, 1] per 11 x 11 Gaussian window of sigma 1.5, (B, 1, H - 10, W - 10)."""
     moments = torch.cat([image, source, image * image, source * source, image * source], dim=1)
     mean_a, mean_b, aa, bb, ab = gaussian_filter(moments, WINDOW // 2, SIGMA).split(1, dim=1)
-    variance_a, variance_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
+    variances, covariance = aa - mean_a**2 + bb - mean_b**2, ab - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return luminance * (2 * covariance + c2) / (variance_a + variance_b + c2), variance_b
+    return (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
 
 
 def smooth(image: Tensor, sigma: float) -> Tensor:

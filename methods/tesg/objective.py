@@ -8,9 +8,10 @@ so that the network can lower its loss only by reading both inputs.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,16 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from tgfbench.benchmark.text import TextEncoder, load_text_encoder
+from tgfbench.benchmark.weights import load_strict, read_checkpoint, sha256_of
 from tgfbench.methods.colour import luma
 from tgfbench.methods.objective import Objective, TrainingBatch, TrainingTexts
 from tgfbench.methods.tesg.losses import LossWeights, fusion_losses
-from tgfbench.methods.tesg.network import build_network
+from tgfbench.methods.tesg.network import GDFN, MDTA, MGCA, TDAF, build_network
 from tgfbench.methods.tesg.sig import saliency, things
 
+BRANCH_ENDS: dict[type[nn.Module], tuple[str, ...]] = {
+    MDTA: ("proj",),
+    GDFN: ("proj_out",),
+    MGCA: ("out_ir", "out_vi"),
+    TDAF: ("out",),
+}
+"""Last layers of the residual branches; starting them at zero saves the first few hundred steps."""
 TEXT_DROPOUT, MASK_DROPOUT = 0.1, 0.1
 RECIPES: dict[str, LossWeights] = {
     "dossier": LossWeights(),
-    "guided": LossWeights(intensity=1.0, ssim=5.0, selection=True),
+    "guided": LossWeights(intensity=1.0, ssim=5.0, selection=8.0),
 }
 """``dossier``: plain losses, mask and text only move a weight. ``guided``: the recipe of the shipped weights."""
 
@@ -40,6 +49,8 @@ class TeSGObjective(Objective):
         text_encoder: ``minilm`` or ``clip``.
         text_weights: a local checkpoint of the text encoder, where it needs one.
         recipe: a name in ``RECIPES``.
+        selection, suppression: replace those of the recipe's ``LossWeights``.
+        init: weights of the same network to start from.
     """
 
     method = "tesg"
@@ -51,19 +62,35 @@ class TeSGObjective(Objective):
         text_encoder: str = "minilm",
         text_weights: str | None = None,
         recipe: Literal["guided", "dossier"] = "guided",
+        selection: float | None = None,
+        suppression: float | None = None,
+        init: str | None = None,
     ) -> None:
         options = {"weights": text_weights} if text_weights else {}
         self.encoder: TextEncoder = load_text_encoder(text_encoder, **options)
-        self.recipe = recipe
+        self.recipe, self.init = recipe, init
+        changed = {"selection": selection, "suppression": suppression}
+        given = {name: value for name, value in changed.items() if value is not None}
+        self.weights = replace(RECIPES[recipe], **given)
         self.config = build_network(size=size, text_width=self.encoder.width).config
 
     def build(self) -> nn.Module:
-        return build_network(**self.config)
+        """Return the network with the weights of ``init``, else PyTorch's with every residual branch switched off."""
+        network = build_network(**self.config)
+        if self.init:
+            load_strict(network, read_checkpoint(Path(self.init))[0], Path(self.init))
+            return network
+        for module in network.modules():
+            for name in BRANCH_ENDS.get(type(module), ()):
+                for parameter in module.get_submodule(name).parameters():
+                    nn.init.zeros_(parameter)
+        return network
 
     def card(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe,
-            "loss": dataclasses.asdict(RECIPES[self.recipe]),
+            "loss": asdict(self.weights),
+            "init_sha256": sha256_of(Path(self.init)) if self.init else None,
             "text_encoder": self.encoder.identity,
             "text_dropout": TEXT_DROPOUT,
             "mask_dropout": MASK_DROPOUT,
@@ -88,9 +115,8 @@ class TeSGObjective(Objective):
             pooled=features.pooled,
             valid=features.valid & spoken[:, None],
         )
-        if self.recipe == "dossier":
-            return fusion_losses(fused, infrared, visible, favoured, RECIPES[self.recipe])
-        return fusion_losses(fused, infrared, visible, favoured, RECIPES[self.recipe], suppressed)
+        hidden = suppressed if self.recipe == "guided" else None
+        return fusion_losses(fused, infrared, visible, favoured, self.weights, hidden)
 
 
 def draw_text(texts: TrainingTexts, random: np.random.Generator) -> str:

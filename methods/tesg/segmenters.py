@@ -44,6 +44,7 @@ class Segmenter(MaskSource):
         self.device = torch.device(device)
         if self.weights is not None and not self.weights.is_dir():
             raise self._absent(f"{self.weights} is not a folder")
+        ensure_torchvision()
         self.load()
 
     def load(self) -> None:
@@ -59,7 +60,6 @@ class Segmenter(MaskSource):
 
     def fetch(self, read: Callable[..., Loaded], place: str) -> Loaded:
         """Call a ``from_pretrained`` on local files only."""
-        ensure_torchvision()
         try:
             return read(place, local_files_only=True)
         except (OSError, ValueError) as error:
