@@ -20,7 +20,7 @@ RUN_OPTIONS = --split '$(SPLIT)' --protocol '$(PROTOCOL)' --text '$(TEXT)' --eng
   $(if $(LIMIT),--limit '$(LIMIT)') $(if $(METRICS),--metrics '$(METRICS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench leaderboard test lint clean
+.PHONY: help install bench leaderboard test perf lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,10 @@ leaderboard: install ## rebuild the leaderboards from the store
 
 test: $(VENV)/.dev.installed ## run the tests
 	$(BIN)/pytest
+
+perf: install ## time the methods and the protocols
+	@$(BIN)/tgfbench profile -m all
+	@$(BIN)/python -m tgfbench.metrics.perf
 
 lint: $(VENV)/.dev.installed ## check style and types
 	$(BIN)/ruff check .
