@@ -181,7 +181,8 @@ class Stage(nn.Module):
         tokens = self.part(f"imagef2textf{x}1")(features)
         answer = self.part(f"cross_attention{x}1")(text, tokens).mean(dim=1, keepdim=True)
         weighted = tokens * F.normalize(answer, p=1, dim=-1, eps=1e-12)
-        guided = resample(weighted.reshape(len(image), -1, *GRID), image.shape[-2:])
+        height, width = image.shape[-2:]
+        guided = resample(weighted.reshape(len(image), -1, *GRID), (height, width))
         guided = self.part(f"prelu{x}2")(self.part(f"conv{x}2")(guided)) + features
         return self.part(f"prelu{x}3")(self.part(f"conv{x}3")(torch.cat([features, guided], dim=1)))
 

@@ -105,7 +105,8 @@ class _FoldedBlock:
         self.taps = msr.multi_scale_conv.weight[:, :, None] + msr.multi_scale_conv.weight.new_tensor([0, 1, 0])
         self.taps_bias = msr.multi_scale_conv.bias
         self.out = msr.out_proj
-        self.enter = fold_affine(block.ffn[0].weight, block.ffn[0].bias, block.norm2.weight, block.norm2.bias)
+        enter_weight, enter_bias = block.ffn[0].parameters()
+        self.enter = fold_affine(enter_weight, enter_bias, block.norm2.weight, block.norm2.bias)
         self.leave = block.ffn[2]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -177,7 +178,7 @@ def _specific(tgsf: TGSF, x: str, features: Tensor, text: Tensor) -> Tensor:
     height, width = features.shape[-2:]
     visual = features[0].flatten(1).t().contiguous()
     del features
-    reduced = tgsf.final_reducer.bias.repeat(len(visual), 1)
+    reduced = tgsf.final_reducer.get_parameter("bias").repeat(len(visual), 1)
     reducers = tgsf.final_reducer.weight.flatten(1).chunk(len(tgsf.cross_blocks_A), dim=1)
     for block, reducer in zip(tgsf.get_submodule(f"cross_blocks_{x}").children(), reducers, strict=True):
         assert isinstance(block, CrossBlock)

@@ -98,7 +98,8 @@ class TGCE(nn.Module):
 
     def forward(self, shared: Tensor, tA: Tensor, tB: Tensor, tAB: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features (B, d, H, W) and the text cube (B, H, W, d) from (B, d, H, W) and texts (B, L, d)."""
-        cube = self.text_cube(*shared.shape[-2:], tA, tB, tAB)
+        height, width = shared.shape[-2:]
+        cube = self.text_cube(height, width, tA, tB, tAB)
         visual = shared.permute(0, 2, 3, 1)
         text = torch.stack([self.reordered(v, t) for v, t in zip(visual, cube, strict=True)])
         smooth = self.smoothed(visual, text)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,11 +29,11 @@ def fusion_losses(fused: Tensor, infrared: Tensor, visible: Tensor) -> dict[str,
         fused: F, float (B, 1, H, W), H and W at least 11.
         infrared, visible: A and B, float (B, 1, H, W) in [0, 1].
     """
-    sources = (infrared, visible)
+    both, sources = torch.cat([fused, fused]), torch.cat([infrared, visible])
     return {
-        "mse": MSE_WEIGHT * sum(F.mse_loss(fused, source) for source in sources) / 2,
-        "ssim": SSIM_WEIGHT * sum(1 - ssim(fused, source).mean() for source in sources) / 2,
-        "l1": L1_WEIGHT * sum(F.l1_loss(fused, source) for source in sources) / 2,
+        "mse": MSE_WEIGHT * F.mse_loss(both, sources),
+        "ssim": SSIM_WEIGHT * (1 - ssim(both, sources).mean()),
+        "l1": L1_WEIGHT * F.l1_loss(both, sources),
     }
 
 
@@ -44,4 +45,4 @@ def text_loss(fused: Tensor, texts: Sequence[Tensor]) -> Tensor:
         texts: token features (B, L, D) of the texts about the infrared, the visible and the ideal fused image.
     """
     distances = [1 - F.cosine_similarity(fused, text.mean(dim=1), dim=-1) for text in texts]
-    return TEXT_WEIGHT * sum(distances[1:], distances[0]).mean()
+    return TEXT_WEIGHT * torch.stack(distances).sum(dim=0).mean()

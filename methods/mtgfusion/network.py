@@ -224,7 +224,7 @@ class MTGFusionNetwork(nn.Module):
         if window is not None and (len(window) != 2 or min(window) < 1):
             raise ValueError(f"window is {window}; two positive numbers were expected")
         pair = (int(window[0]), int(window[1])) if window is not None else None
-        self.config = {
+        self.config: dict[str, Any] = {
             "dim": dim,
             "text_width": text_width,
             "window": list(pair) if pair else None,
