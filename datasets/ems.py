@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,6 +51,7 @@ class EMS(PairedDataset):
         self, root: str | Path | None = None, split: str = "test", *, kind: str | None = None, **options: Any
     ) -> None:
         self.kind = kind
+        self._prompts: dict[Path, tuple[tuple[str, ...], list[Problem]]] = {}
         super().__init__(root, split, **options)
 
     def folders(self, home: Path, split: str) -> Sequence[Folders]:
@@ -71,9 +71,12 @@ class EMS(PairedDataset):
         return [part for part in parts if part.held] or [_part(home, home / "KIND" / names[0], "")]
 
     def own_texts(self, part: Folders, stem: str, problems: list[Problem]) -> Texts:
-        prompts, wrong = _prompts(part.texts) if part.texts else ((), ())
-        problems += [problem for problem in wrong if problem not in problems]
-        return Texts(instruction=prompts)
+        if part.texts is None:
+            return Texts()
+        if part.texts not in self._prompts:
+            self._prompts[part.texts] = _read_prompts(part.texts)
+            problems += self._prompts[part.texts][1]
+        return Texts(instruction=self._prompts[part.texts][0])
 
 
 class EMSFull(EMS):
@@ -124,8 +127,7 @@ def _part(kind: Path, folder: Path, prefix: str) -> Folders:
     )
 
 
-@lru_cache(maxsize=32)
-def _prompts(place: Path) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+def _read_prompts(place: Path) -> tuple[tuple[str, ...], list[Problem]]:
     """Return the prompts of a kind, from one file or a folder of files, one a line."""
     files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
     prompts: list[str] = []
@@ -135,4 +137,4 @@ def _prompts(place: Path) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
             prompts += read_lines(path)
         except DataError as error:
             problems.append(Problem("text", str(path), error.found))
-    return tuple(prompts), tuple(problems)
+    return tuple(prompts), problems

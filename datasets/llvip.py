@@ -26,9 +26,7 @@ class LLVIP(PairedDataset):
         size=(1280, 1024),
         classes=("person",),
         layout="llvip/LLVIP/{visible,infrared}/{test,train}/SSNNNN.jpg and llvip/LLVIP/Annotations/SSNNNN.xml",
-        used_in_training_by=(
-            TrainingUse(method="RFC", split="all", note="which pairs is not stated"),
-        ),
+        used_in_training_by=(TrainingUse(method="RFC", split="all", note="which pairs is not stated"),),
         known_problems=(
             "Half-size copies keep the boxes of the full size: boxes are scaled by the size the xml states.",
             "Misregistration of about 3 pixels; people who move fast differ by up to 40 pixels between the images.",

@@ -20,6 +20,9 @@ from tgfbench.benchmark.images import write_text
 from tgfbench.datasets.base import Labels, Problem, Texts
 from tgfbench.datasets.labels import as_labels, canonical, clip_box
 
+MAX_LINE_BYTES = 1_000_000
+"""No entry comes near; a longer line is no caption."""
+
 
 def _several(value: object) -> object:
     """Accept one string where several are expected, and null for none."""
@@ -99,7 +102,11 @@ def read_sidecar(path: Path) -> tuple[dict[str, SidecarEntry], list[Problem]]:
     problems: list[Problem] = []
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
+                if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+                    detail = f"a line of more than {MAX_LINE_BYTES} bytes; this and what follows is not read"
+                    problems.append(Problem("text", f"{path}:{number}", detail))
+                    break
                 line = raw.removeprefix(b"\xef\xbb\xbf").strip()
                 if not line:
                     continue

@@ -88,6 +88,9 @@ class DegradedDataset(Dataset):
         """Return the files of the undegraded sample by role."""
         return self.source.files(key)
 
+    def complete_count(self) -> int | None:
+        return self.source.complete_count()
+
     def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
         """Return a digest of the source's content and of everything that decides the degradation."""
         content = self.source.fingerprint(self.keys if keys is None else keys)

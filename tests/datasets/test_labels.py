@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgfbench.datasets.base import Labels
-from tgfbench.datasets.labels import canonical, clip_box, mentioned, rasterise, read_boxes
+from tgfbench.datasets.labels import MAX_PROBLEMS, canonical, clip_box, mentioned, rasterise, read_boxes
 
 NAMES = ("person", "bicycle", "car")
 SHAPE = (100, 200)
@@ -101,6 +101,8 @@ def test_a_bad_voc_object_is_named_and_the_rest_served(bad: str, reason: str, tm
         (voc(voc_object("car", 4, 4, 8, 8), size=""), ".xml"),
         (voc(voc_object("car", 4, 4, 8, 8), size="<size><width>0</width><height>9</height></size>"), ".xml"),
         (b'<?xml version="1.0" encoding="no-such"?><annotation/>', ".xml"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]>' + voc(voc_object("car", 4, 4, 8, 8)), ".xml"),
+        ("<a>" * 21 + "</a>" * 21, ".xml"),
         (b"\xff\xfe\x00\xd8", ".txt"),
         (b"0 0.5 0.5 0.1 0.1\n" * 300_000, ".txt"),
     ],
@@ -109,6 +111,29 @@ def test_a_broken_box_file_gives_one_problem_and_no_labels(content: str | bytes,
     labels, problems = read(tmp_path, content, suffix)
     assert labels is None
     assert len(problems) == 1
+
+
+def test_kaist_boxes_are_corners_and_extents_in_pixels(tmp_path: Path) -> None:
+    text = "% bbGt version=3\nperson 10 20 30 40 1 0 0 0 0 0 0\nbicycle 190 90 50 50 0\ncyclist? 1 1 5 5 0\ncar 1 2 3\n"
+    labels, problems = read(tmp_path, text)
+    assert labels is not None
+    assert labels.boxes.tolist() == [[10, 20, 40, 60], [190, 90, 200, 100], [1, 1, 6, 6]]
+    assert labels.classes.tolist() == [0, 1, 0]
+    assert [problem.partition(":")[0] for problem in problems] == ["line 5"]
+
+
+def test_an_exact_class_name_comes_before_its_kind(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.xml"
+    path.write_text(voc(voc_object("people", 4, 4, 8, 8) + voc_object("Pedestrian", 4, 4, 8, 8)))
+    labels, _ = read_boxes(path, SHAPE, ("person", "people"))
+    assert labels is not None
+    assert labels.classes.tolist() == [1, 0]
+
+
+def test_the_problems_of_one_file_are_counted_when_many(tmp_path: Path) -> None:
+    _, problems = read(tmp_path, "9 0.5 0.5 0.1 0.1\n" * 300)
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert str(300 - MAX_PROBLEMS) in problems[-1]
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgfbench.datasets.base import Texts
-from tgfbench.datasets.sidecar import SidecarEntry, merge_sidecars, read_sidecar, write_sidecar
+from tgfbench.datasets.sidecar import MAX_LINE_BYTES, SidecarEntry, merge_sidecars, read_sidecar, write_sidecar
 
 
 def test_real_sidecars_survive_a_rewrite(shared: Path, tmp_path: Path) -> None:
@@ -91,3 +91,11 @@ def test_merging_unites_phrases_and_keeps_what_the_first_says() -> None:
         "model": "m", "more": 1,
     }  # fmt: skip
     assert merge_sidecars(merged, merged) == merged
+
+
+def test_an_endless_line_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(b'{"key": "a"}\n' + b"x" * (MAX_LINE_BYTES + 5) + b'\n{"key": "b"}\n')
+    entries, problems = read_sidecar(path)
+    assert list(entries) == ["a"]
+    assert [problem.item for problem in problems] == [f"{path}:2"]
