@@ -74,14 +74,14 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out[0].permute(1, 2, 0)
 
 
-def channel_moments(x: Tensor, rows: int = 4096) -> tuple[Tensor, Tensor]:
+def channel_moments(x: Tensor, numbers: int = 2**18) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance of each channel of (N, C), in float64.
 
-    Each strip of ``rows`` rows is centred at its own mean, and strips are combined in float64: the result is as precise
-    as two passes over the data, at the memory traffic of one.
+    Each strip, of about ``numbers`` numbers, is centred at its own mean, and strips are combined in float64: the result
+    is as precise as two passes over the data, at the memory traffic of one.
     """
     counts, means, deviations = [], [], []
-    for start, stop in strips(len(x), rows):
+    for start, stop in strips(len(x), max(numbers // x.shape[1], 1)):
         strip = x[start:stop]
         mean = strip.mean(dim=0)
         counts.append(stop - start)
