@@ -117,5 +117,5 @@ class FusionMethod(ABC):
         """Return what decides the output besides weights and inputs (options, mask source, text encoder), as JSON."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most methods hold nothing)
         """Release what the method holds (GPU memory, files)."""
