@@ -5,10 +5,40 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, NoReturn, Optional
 
 import typer
 
+from tgfbench.benchmark.cli_boards import boards_app
+from tgfbench.benchmark.cli_datasets import datasets_app
+from tgfbench.benchmark.cli_options import (
+    Confidences,
+    DataOptions,
+    DataRoot,
+    Datasets,
+    Device,
+    EngineName,
+    InfraredDir,
+    Limit,
+    Masks,
+    MethodOptions,
+    Methods,
+    Metrics,
+    Out,
+    Overwrite,
+    Overwriting,
+    ProtocolName,
+    Split,
+    TextReferences,
+    VisibleDir,
+    Weights,
+    Workers,
+    dataset_requests,
+    key_values,
+    protocol_requests,
+    split_names,
+    text_reference_pair,
+)
 from tgfbench.benchmark.errors import TgfbenchError, UsageError
 
 app = typer.Typer(
@@ -19,9 +49,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: what there is, who trained it, how to get it.")
-datasets_app = typer.Typer(no_args_is_help=True, help="Datasets: what there is and what a folder holds.")
 app.add_typer(weights_app, name="weights")
 app.add_typer(datasets_app, name="datasets")
+app.add_typer(boards_app)
 
 
 class Kind(StrEnum):
@@ -32,47 +62,6 @@ class Kind(StrEnum):
     datasets = "datasets"
     tasks = "tasks"
     protocols = "protocols"
-
-
-class Overwriting(StrEnum):
-    """Overwrite modes, see ``runner.execute``."""
-
-    only_missing = "only-missing"
-    always = "always"
-    never = "never"
-
-
-class Masks(StrEnum):
-    """Where ``FusionBatch.masks`` come from."""
-
-    none = "none"
-    labels = "labels"
-
-
-Out = Annotated[Path, typer.Option("--out", help="Folder of the store.")]
-Methods = Annotated[
-    str, typer.Option("--method", "-m", help="Methods, comma-separated; also the groups all, baselines, sources.")
-]
-Datasets = Annotated[str, typer.Option("--dataset", "-d", help="Datasets, comma-separated.")]
-DataRoot = Annotated[Optional[Path], typer.Option(help="Folder that holds the datasets.")]  # noqa: UP045
-Split = Annotated[str, typer.Option(help="Split of the dataset (most have train, test and all).")]
-Limit = Annotated[Optional[int], typer.Option(help="Take only the first so many pairs.")]  # noqa: UP045
-Metrics = Annotated[str, typer.Option(help="core, all, or names; default: core under `correct`, all elsewhere.")]
-ProtocolName = Annotated[str, typer.Option("--protocol", help="Metric convention, see `tgfbench list protocols`.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Overwrite = Annotated[
-    Overwriting,
-    typer.Option(help="only-missing: do what is not there; always: anew; never: leave runs that were begun alone."),
-]
-Weights = Annotated[Optional[str], typer.Option(help="Checkpoint: a name of the catalogue, or a path.")]  # noqa: UP045
-MethodOptions = Annotated[list[str], typer.Option("--option", "-O", help="Option of the method, as key=value.")]
-DataOptions = Annotated[list[str], typer.Option("--data-option", "-D", help="Option of the dataset, as key=value.")]
-VisibleDir = Annotated[Optional[Path], typer.Option("--visible", help="Folder of visible images, with -d folder.")]  # noqa: UP045
-InfraredDir = Annotated[Optional[Path], typer.Option("--infrared", help="Folder of infrared images, with -d folder.")]  # noqa: UP045
-TextReferences = Annotated[Optional[Path], typer.Option(help="Folder of text-guided reference images.")]  # noqa: UP045
-Confidences = Annotated[Optional[Path], typer.Option(help="Text confidences of the pairs: .mat or .csv.")]  # noqa: UP045
-Workers = Annotated[int, typer.Option(help="Decoding threads (local) or actors (ray).")]
-EngineName = Annotated[str, typer.Option("--engine", help="local, or ray for a cluster.")]
 
 
 def main() -> None:
@@ -153,13 +142,13 @@ def run(
     """Fuse and measure: what the store already holds is not computed again."""
     from tgfbench.benchmark import plan, session
 
-    requests = _dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
-    names, left_out = plan.expand_methods(_split(method, "--method"))
-    protocols = _protocols(protocol, metrics)
+    requests = dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
+    names, left_out = plan.expand_methods(split_names(method, "--method"))
+    protocols = protocol_requests(protocol, metrics)
     specs = plan.specs_for(
         names, requests, protocols,
-        weights=weights, device=device, options=_options(option), text=text, seed=seed, masks=masks.value,
-        text_references=_text_references(text_references, confidences),
+        weights=weights, device=device, options=key_values(option), text=text, seed=seed, masks=masks.value,
+        text_references=text_reference_pair(text_references, confidences),
     )  # fmt: skip
     ok = session.run_all(specs, out, left_out, overwrite=overwrite.value, engine_name=engine, workers=workers)
     raise typer.Exit(0 if ok else 1)
@@ -187,12 +176,12 @@ def evaluate(
     """Score a folder of already fused images; no code needed."""
     from tgfbench.benchmark import plan, session
 
-    requests = _dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
+    requests = dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
     if not name.strip():
         raise UsageError("reading --name", found="an empty name", expected="the name for your results")
-    protocols = _protocols(protocol, metrics)
+    protocols = protocol_requests(protocol, metrics)
     method = plan.MethodRequest("precomputed", device="cpu", options={"folder": fused}, label=name.strip())
-    references = _text_references(text_references, confidences)
+    references = text_reference_pair(text_references, confidences)
     specs = [
         plan.RunSpec(request, method, tuple(protocols), text="none", text_references=references) for request in requests
     ]
@@ -214,22 +203,9 @@ def fuse(
     """Fuse one pair, or two folders of pairs, without measuring."""
     from tgfbench.benchmark import plan, session
 
-    request = plan.MethodRequest(method, weights, device, _options(option))
+    request = plan.MethodRequest(method, weights, device, key_values(option))
     ok = session.fuse_files(request, visible, infrared, text, out)
     raise typer.Exit(0 if ok else 1)
-
-
-@app.command()
-def leaderboard(
-    out: Out = Path("runs"),
-    formats: Annotated[str, typer.Option("--format", help="csv, md; comma-separated.")] = "csv,md",
-    protocol: Annotated[str, typer.Option("--protocol", help="Only the boards of this protocol.")] = "",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files, print only their paths.")] = False,
-) -> None:
-    """Rebuild the leaderboards from the store, print them, and write leaderboard.csv and leaderboard.md."""
-    from tgfbench.benchmark import session
-
-    session.write_boards(out, _split(formats, "--format"), quiet, protocol=protocol)
 
 
 @app.command()
@@ -253,7 +229,7 @@ def train(
 
     result = run_training(
         TrainRequest(
-            method=method, options=_options(option), data=tuple(_split(data, "--data")), data_root=data_root,
+            method=method, options=key_values(option), data=tuple(split_names(data, "--data")), data_root=data_root,
             steps=steps, batch=batch, crop=crop, lr=lr, seed=seed, device=device, resume=resume,
             out=out or Path("runs") / "train" / method,
         )
@@ -275,7 +251,7 @@ def profile(
     from tgfbench.benchmark import plan, session
     from tgfbench.benchmark.profile import parse_size
 
-    names, left_out = plan.expand_methods(_split(method, "--method"))
+    names, left_out = plan.expand_methods(split_names(method, "--method"))
     options = {"device": device, "size": parse_size(size), "repeats": repeats, "threads": threads}
     if not session.profile_methods(names, left_out, weights, options):
         raise typer.Exit(1)
@@ -298,7 +274,7 @@ def explain(
     if name and value is not None:
         print_guesses(name, value)
     elif name and protocols and fused and visible and infrared:
-        print_explanation(name, _split(protocols, "--protocols"), fused, visible, infrared)
+        print_explanation(name, split_names(protocols, "--protocols"), fused, visible, infrared)
     else:
         raise UsageError(
             "reading the arguments of explain",
@@ -334,118 +310,6 @@ def verify_weights() -> None:
 
     if not print_verification():
         raise typer.Exit(1)
-
-
-@datasets_app.command("list")
-def list_datasets() -> None:
-    """List the datasets."""
-    list_names(Kind.datasets)
-
-
-@datasets_app.command("verify")
-def verify_dataset(
-    name: Annotated[str, typer.Argument(help="Registry name.")],
-    data_root: DataRoot = None,
-    split: Split = "test",
-    data_option: DataOptions = [],  # noqa: B006
-    visible: VisibleDir = None,
-    infrared: InfraredDir = None,
-) -> None:
-    """Decode every pair of a folder and name every problem; exit code 1 where there is one."""
-    from tgfbench.benchmark.catalogue import print_dataset
-
-    (request,) = _dataset_requests(name, data_root, split, None, data_option, visible, infrared)
-    if not print_dataset(request.open()):
-        raise typer.Exit(1)
-
-
-@datasets_app.command("caption")
-def caption_dataset(
-    name: Annotated[str, typer.Argument(help="Registry name.")],
-    model: Annotated[
-        str, typer.Option(help="labels (templates), a local transformers folder, or a hub name.")
-    ] = "labels",
-    data_root: DataRoot = None,
-    split: Split = "test",
-    limit: Limit = None,
-    image: Annotated[str, typer.Option(help="What a model sees: visible or infrared.")] = "visible",
-    prompt: Annotated[str, typer.Option(help="What to ask a model.")] = "",
-    existing: Annotated[str, typer.Option(help="Pairs that have captions: keep, append or replace.")] = "keep",
-    batch: Annotated[int, typer.Option(help="Pairs at once.")] = 1,
-    device: Device = "auto",
-    data_option: DataOptions = [],  # noqa: B006
-    visible: VisibleDir = None,
-    infrared: InfraredDir = None,
-    out: Annotated[Optional[Path], typer.Option("--out", help="The sidecar (.jsonl) to write.")] = None,  # noqa: UP045
-) -> None:
-    """Write captions of a dataset into a sidecar; Ctrl-C and the same command again goes on where it stopped."""
-    from tgfbench.benchmark import session
-
-    (request,) = _dataset_requests(name, data_root, split, limit, data_option, visible, infrared)
-    options = {"image": image, "prompt": prompt, "existing": existing, "batch": batch, "device": device}
-    if not session.caption_dataset(request, model, out, options):
-        raise typer.Exit(1)
-
-
-def _protocols(names: str, metrics: str) -> list[Any]:
-    from tgfbench.benchmark.plan import ProtocolRequest
-
-    requests = []
-    for name in _split(names, "--protocol"):
-        # Papers print a dozen metrics of the many that have a correct definition; an evaluator is its whole table.
-        chosen = metrics or ("core" if name.strip().lower() == "correct" else "all")
-        requests.append(ProtocolRequest(name, tuple(_split(chosen, "--metrics"))))
-    return requests
-
-
-def _text_references(folder: Path | None, confidences: Path | None) -> tuple[Path, Path] | None:
-    if folder and confidences:
-        return folder, confidences
-    if folder or confidences:
-        raise UsageError(
-            "reading --text-references and --confidences", found="only one of the two", expected="both, or neither"
-        )
-    return None
-
-
-def _split(names: str, option: str) -> list[str]:
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    if not found:
-        raise UsageError(f"reading {option}", found=repr(names), expected="one or more names, comma-separated")
-    return found
-
-
-def _options(pairs: list[str]) -> dict[str, Any]:
-    options = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key.isidentifier():
-            raise UsageError("reading an option", found=repr(pair), expected="key=value")
-        options[key] = value
-    return options
-
-
-def _dataset_requests(
-    names: str,
-    root: Path | None,
-    split: str,
-    limit: int | None,
-    pairs: list[str],
-    visible: Path | None,
-    infrared: Path | None,
-) -> list[Any]:
-    from tgfbench.benchmark.plan import DatasetRequest
-
-    options = _options(pairs)
-    if visible or infrared:
-        if not (visible and infrared) or names.partition("+")[0].strip().lower() != "folder":
-            raise UsageError(
-                "reading --visible and --infrared",
-                found=f"-d {names}" if visible and infrared else "only one of the two",
-                expected="both, with -d folder",
-            )
-        options |= {"visible": visible, "infrared": infrared}
-    return [DatasetRequest(name, root, split, limit, options) for name in _split(names, "--dataset")]
 
 
 if __name__ == "__main__":
