@@ -294,7 +294,8 @@ def measure(
     try:
         return protocol.evaluate(*images, **extra), []
     except MetricError:
-        values, refusals = {}, []
+        values: dict[str, float] = {}
+        refusals = []
         for metric in protocol.metrics:
             try:
                 values |= protocol.select([metric]).evaluate(*images, **extra)

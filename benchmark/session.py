@@ -123,7 +123,9 @@ def write_boards(
     console.print("written: " + ", ".join(str(path) for path in paths))
 
 
-def _of_protocol(frames: tuple[pd.DataFrame, ...], protocol: str) -> tuple[pd.DataFrame, ...]:
+def _of_protocol(
+    frames: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], protocol: str
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     runs, scores, metrics = frames
     names = [name.strip() for name in protocol.split(",") if name.strip()]
     stored = sorted(scores["protocol"].unique())

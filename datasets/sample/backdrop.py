@@ -190,7 +190,8 @@ def _gable(canvas: Canvas, camera: Camera, surface: int, b: Building, outer: flo
     )
     canvas.fill(surface, (124, 66, 52), heat.wall - 3.0, slope)
     side = camera.ground((b.x,) * 3, (b.z, b.z + b.length, ridge), (height, height, height + b.roof))
-    canvas.fill(surface, tuple(0.75 * c for c in b.colour), heat.wall, side)
+    red, green, blue = b.colour
+    canvas.fill(surface, (0.75 * red, 0.75 * green, 0.75 * blue), heat.wall, side)
 
 
 def _panels(

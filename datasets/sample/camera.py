@@ -29,10 +29,11 @@ class Camera:
 
     def ground(self, x: ArrayLike, z: ArrayLike, y: ArrayLike = 0.0) -> np.ndarray:
         """Complex pixel positions of points on, or ``y`` metres above, the ground."""
-        x, y, z = np.asarray(x, float), np.asarray(y, float), np.maximum(np.asarray(z, float), NEAREST)
-        across = self.scene.vanishing + 0.75 * FOCAL * (x / z + self.scene.curve * z)
-        down = self.scene.horizon + FOCAL * EYE / z
-        return self.width * across - 0.5 + 1j * (self.height * down - self.unit * FOCAL * y / z - 0.5)
+        depth = np.maximum(np.asarray(z, float), NEAREST)
+        across = self.scene.vanishing + 0.75 * FOCAL * (np.asarray(x, float) / depth + self.scene.curve * depth)
+        down = self.scene.horizon + FOCAL * EYE / depth
+        rise = self.unit * FOCAL * np.asarray(y, float) / depth
+        return self.width * across - 0.5 + 1j * (self.height * down - rise - 0.5)
 
     def scale(self, z: float) -> float:
         """Pixels per metre at distance ``z``."""

@@ -162,7 +162,8 @@ def _building(rng: np.random.Generator, scene: Scene, x: float, z: float, side: 
 
 
 def _town(rng: np.random.Generator, scene: Scene) -> list[Thing]:
-    road, things = scene.road, []
+    road = scene.road
+    things: list[Thing] = []
     lamps_lit = scene.lighting in ("night", "dusk")
     for side, edge in ((-1, road.left), (1, road.right)):
         front = edge + side * (PAVEMENT + float(rng.uniform(0.2, 3.0)))
@@ -202,7 +203,8 @@ def _cones(rng: np.random.Generator, scene: Scene) -> list[Thing]:
 
 
 def _country(rng: np.random.Generator, scene: Scene) -> list[Thing]:
-    road, things = scene.road, []
+    road = scene.road
+    things: list[Thing] = []
     field = scene.setting == "field"
     for _ in range(int(rng.integers(7, 15))):
         z = float(np.exp(rng.uniform(math.log(11), math.log(85))))

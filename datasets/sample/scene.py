@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from tgfbench.datasets.sample.canvas import Colour
+
+Number = TypeVar("Number", float, np.ndarray)
 
 LIGHTINGS = ("daylight", "dusk", "night", "fog", "glare")
 SETTINGS = ("street", "country road", "field")
@@ -241,7 +244,7 @@ class Scene:
     things: tuple[Thing, ...]
     lights: tuple[Light, ...]
 
-    def lateral(self, across: float, z: float) -> float:
+    def lateral(self, across: Number, z: Number) -> Number:
         """Metres to the right of the axis of a point ``z`` away that is seen at ``across`` of the width."""
         return (across - self.vanishing) / (0.75 * FOCAL) * z - self.curve * z * z
 

@@ -208,7 +208,7 @@ class TeSGNetwork(nn.Module):
         mask_channels: int = 1,
     ) -> None:
         super().__init__()
-        self.config = {
+        self.config: dict[str, Any] = {
             "dims": list(dims),
             "heads": list(heads),
             "blocks": list(blocks),
