@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tgfbench.benchmark.errors import DataError
+from tgfbench.datasets.roots import make_folder
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 200 * 2**30
@@ -69,7 +70,7 @@ def unpack(archive: Path, folder: Path, progress: Callable[[int, int], None] = l
             links), that are no files or share a name, or one that unpacks to an absurd size; names archive and member.
     """
     doing = f"unpacking {archive}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, doing)
     staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
     try:
         with _members(archive, doing) as members:

@@ -1,35 +1,29 @@
-"""Getting datasets: fetched where the source gives a file address and its hash, else the exact steps.
+"""Getting datasets: fetched where the source allows, else the exact steps.
 
-Most datasets of this field lie on cloud drives, without a hash, under terms that a user has to read first. For those
-``download`` says what to do, and unpacks an archive that the user has fetched: ``download(name, root, archive=PATH)``.
+One archive of a known hash and public git repositories are fetched at once. Most datasets of this field lie on shared
+drives, without a hash, under terms that a user has to read first: those are fetched for a user who says so
+(``accept_terms``), or an archive that the user has fetched is unpacked in the right place (``archive``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
-import os
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tgfbench.benchmark.errors import DataError
-from tgfbench.datasets import DATASETS
+from tgfbench.benchmark.errors import TgfbenchError
+from tgfbench.datasets import DATASETS, load_dataset
 from tgfbench.datasets.archives import unpack
 from tgfbench.datasets.base import DatasetInfo
 from tgfbench.datasets.roots import absolute
 from tgfbench.datasets.sources import SOURCES, Source
+from tgfbench.datasets.transfer import Progress, check_out, fetch, fetch_shared
 
-CHUNK = 1 << 20
-TIMEOUT = 60
-ATTEMPTS = 5
-SCHEMES = ("http", "https", "file")
+WAITING = ".downloads"
+"""Below the dataset's folder: what is fetched and not yet unpacked. Loaders skip hidden folders."""
 
-Progress = Callable[[int, int], None]
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".rar", ".7z")
 
 
 @dataclass(frozen=True)
@@ -38,13 +32,17 @@ class Outcome:
 
     Attributes:
         folder: the dataset's folder below the data root.
-        files: number of files unpacked; 0 where nothing could be fetched.
+        files: number of files that are new there; 0 where nothing was fetched.
+        held: pairs that were there before, so that nothing was fetched.
+        hashes: name and SHA-256 of each file for which the source publishes no hash.
         steps: what is left for the user to do, one step a line.
     """
 
     folder: Path
-    files: int
-    steps: tuple[str, ...]
+    files: int = 0
+    held: int = 0
+    hashes: tuple[tuple[str, str], ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 def download(
@@ -52,6 +50,7 @@ def download(
     root: str | Path,
     *,
     archive: str | Path | None = None,
+    accept_terms: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Outcome:
     """Fetch and unpack a dataset, or say how to get it.
@@ -60,131 +59,91 @@ def download(
         name: registry name.
         root: the folder that holds datasets side by side; is made if absent.
         archive: an archive that the user has fetched already; it is unpacked where the loader looks for it.
+        accept_terms: the user has read the terms of a dataset on a shared drive and accepts them.
         progress: is called with bytes done and their number in all.
 
     Returns:
         What was done; ``steps`` is empty where nothing is left to do.
 
     Raises:
-        UsageError: no such dataset.
-        DataError: the file cannot be fetched, has another hash, or is no safe archive.
+        UsageError: no such dataset, or a package or program that fetches it is not installed.
+        DataError: the dataset cannot be fetched, has another hash, or is no safe archive.
     """
     info = DATASETS.load(name).info
     source = SOURCES.get(info.name, Source())
     folder = absolute(root) / info.name
     if archive is not None:
-        files = unpack(absolute(archive), folder, progress)
-        return Outcome(folder, files, ())
-    if source.url is None:
-        return Outcome(folder, 0, tuple(manual_steps(info, source, folder)))
-    fetched = fetch(source.url, folder / ".downloads" / source.file, source.hash, progress=progress)
-    files = unpack(fetched, folder, progress)
-    fetched.unlink()
-    fetched.parent.rmdir()
-    return Outcome(folder, files, ())
+        return Outcome(folder, unpack(absolute(archive), folder, progress))
+    fetchable = source.url is not None or source.repositories or (source.shared and accept_terms)
+    if fetchable and (held := _held(info, folder)):
+        return Outcome(folder, held=held)
+    if source.url is not None:
+        fetched = fetch(source.url, folder / WAITING / source.file, source.hash, progress=progress)
+        files = unpack(fetched, folder, progress)
+        shutil.rmtree(folder / WAITING)
+        return Outcome(folder, files)
+    if source.repositories:
+        for repository in source.repositories:
+            check_out(repository.url, folder / repository.into)
+        return Outcome(folder, _count_files(folder))
+    if source.shared and accept_terms:
+        for item in source.shared:
+            fetch_shared(item, folder / WAITING)
+        return _put_in_place(folder, progress)
+    return Outcome(folder, steps=tuple(manual_steps(info, source, folder)))
 
 
 def manual_steps(info: DatasetInfo, source: Source, folder: Path) -> list[str]:
     """Return what a user has to do to get a dataset, one step a line."""
-    if not info.source.startswith("http") and not source.steps:
+    if not (info.source.startswith("http") or source != Source()):
         return [f"{info.title}: nothing to download ({info.source})."]
+    command = f"tgfbench datasets download {info.name} --data-root {folder.parent}"
     terms = "; ".join(filter(None, (info.licence, info.terms)))
     steps = [f"Read the terms: {terms}.", f"Source: {info.source}"]
+    if source.url is not None:
+        steps.append(f"Fetch {source.file} ({source.hash}): {source.url}")
+    for repository in source.repositories:
+        target = folder / repository.into
+        steps.append(f"Fetch {repository.what}: git clone --depth 1 {repository.url} {target}")
+    steps += [f"Fetch {item.what}: {item.url}" for item in source.shared]
     steps += [step.format(folder=folder) for step in source.steps]
     if source.unpacks:
-        command = f"tgfbench datasets download {info.name} --data-root {folder.parent} --archive FILE"
-        steps.append(f"Unpack each archive: {command}")
+        steps.append(f"Unpack each archive: {command} --archive FILE")
+    if source.shared:
+        steps.append(f"Or, if you accept the terms, all of it at once through gdown: {command} --accept-terms")
     steps.append(f"In the end {folder.parent} must hold: {info.layout}")
     steps.append(f"Check: tgfbench datasets verify {info.name} --data-root {folder.parent}")
     return steps
 
 
-def fetch(url: str, path: Path, expected: str, *, progress: Progress = lambda done, total: None) -> Path:
-    """Fetch a file; what an interrupted call left is continued, and nothing is fetched again that is there already.
-
-    Args:
-        url: ``http``, ``https`` or ``file`` address.
-        path: where to; the unfinished file lies beside it with the suffix ``.part``.
-        expected: ``<algorithm>:<hex digest>``.
-        progress: is called with bytes done and their number in all (0 if the server does not say).
-
-    Returns:
-        ``path``, with the expected hash.
-
-    Raises:
-        DataError: the server refuses, the connection breaks again and again, or the hash is another one; a file of
-            another hash is removed.
-    """
-    doing = f"fetching {url}"
-    if url.partition(":")[0] not in SCHEMES:
-        raise DataError(doing, found="an address of another kind", expected=f"one of {', '.join(SCHEMES)}")
-    if path.is_file() and _digest(path, expected) == expected:
-        return path
-    part = path.with_name(f"{path.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            _transfer(url, part, progress)
-            break
-        except (OSError, EOFError, http.client.HTTPException) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if refused or attempt == ATTEMPTS:
-                found = f"{type(error).__name__}: {error}"
-                hint = "the same command goes on where it stopped" if part.is_file() else "check address and network"
-                raise DataError(doing, found=found, expected="the file", hint=hint) from error
-            time.sleep(_pause(attempt))
-    digest = _digest(part, expected)
-    if digest != expected:
-        part.unlink()
-        hint = "the source has changed, or the transfer was damaged: try again"
-        raise DataError(doing, found=digest, expected=expected, hint=hint)
-    part.replace(path)
-    return path
-
-
-def _transfer(url: str, part: Path, progress: Progress) -> None:
-    """Append to ``part`` what it lacks.
-
-    Raises:
-        OSError: the server refuses or the connection breaks.
-        EOFError: the server ends before the length it announced.
-    """
-    held = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "tgfbench"})
-    if held:
-        request.add_header("Range", f"bytes={held}-")
+def _held(info: DatasetInfo, folder: Path) -> int:
+    """Return how many pairs are there already if none is absent, else 0."""
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # schemes are checked by fetch
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and held:  # nothing is left to send: the part is whole, or larger than the file
-            return
-        raise
-    with response:
-        if held and not _continues(response, held):
-            held = 0  # the server sends everything again
-        length = response.headers.get("Content-Length")
-        total = held + int(length) if length else 0
-        with part.open("ab" if held else "wb") as file:
-            for chunk in iter(lambda: response.read(CHUNK), b""):
-                file.write(chunk)
-                held += len(chunk)
-                progress(held, total)
-            file.flush()
-            os.fsync(file.fileno())
-    if total and held < total:
-        raise EOFError(f"{held} of {total} bytes")
+        dataset = load_dataset(info.name, folder, "all" if "all" in info.splits else info.splits[0])
+    except TgfbenchError:
+        return 0  # nothing there yet, or only a part that cannot be opened
+    complete = dataset.complete_count()
+    return len(dataset) if complete is None or len(dataset) >= complete else 0
 
 
-def _continues(response: Any, held: int) -> bool:
-    return response.status == 206 and str(response.headers.get("Content-Range", "")).startswith(f"bytes {held}-")
+def _put_in_place(folder: Path, progress: Progress) -> Outcome:
+    """Unpack the archives among the fetched files, move the others as they are, and remove what is done with."""
+    waiting = folder / WAITING
+    count = 0
+    hashes = []
+    for path in sorted(path for path in waiting.rglob("*") if path.is_file()):
+        name = path.relative_to(waiting)
+        if path.suffix.lower() in ARCHIVE_SUFFIXES:
+            with path.open("rb") as file:
+                hashes.append((str(name), hashlib.file_digest(file, "sha256").hexdigest()))
+            count += unpack(path, folder, progress)
+        else:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            path.replace(folder / name)
+            count += 1
+    shutil.rmtree(waiting)
+    return Outcome(folder, count, hashes=tuple(hashes))
 
 
-def _digest(path: Path, expected: str) -> str:
-    algorithm = expected.partition(":")[0]
-    with path.open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
-
-
-def _pause(attempt: int) -> float:
-    """Return how many seconds to wait before the next attempt."""
-    return float(2**attempt)
+def _count_files(folder: Path) -> int:
+    return sum(path.is_file() and ".git" not in path.relative_to(folder).parts for path in folder.rglob("*"))

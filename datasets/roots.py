@@ -149,6 +149,22 @@ def list_folder(folder: Path, *, doing: str) -> list[Path]:
     raise DataError(doing, found=f"{found}: {folder}", expected="a readable folder", hint="check the path")
 
 
+def make_folder(folder: Path, doing: str) -> None:
+    """Make a folder where there is none.
+
+    Raises:
+        DataError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        reason = "" if os.access(folder, os.W_OK) else "no permission to write"
+    if reason:
+        raise DataError(doing, found=f"{reason}: {folder}", expected="a place to write to", hint="another data root")
+
+
 def _same(name: str, other: str) -> bool:
     return name.lower() == other.lower()
 

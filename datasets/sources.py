@@ -1,18 +1,57 @@
-"""Where datasets are: the addresses and hashes that are known, and for the rest the steps by hand."""
+"""Where datasets are: addresses and hashes, repositories, shared drives, and what only a person can do."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
 
-class Source(BaseModel):
-    """How a dataset is got.
+class Repository(BaseModel):
+    """A git repository that is checked out as (a part of) a dataset's folder.
 
     Attributes:
-        url: address of one archive, or None where there is none that may be fetched without a person.
+        url: address.
+        into: sub-folder of the dataset's folder, "" for that folder itself.
+        what: what it holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    into: str = ""
+    what: str
+
+
+class Shared(BaseModel):
+    """A file or folder that its authors share on Google Drive; no hash is published for any of them.
+
+    Attributes:
+        identifier: of the file or folder.
+        what: what it holds.
+        is_folder: which of the two it is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identifier: str
+    what: str
+    is_folder: bool = False
+
+    @property
+    def url(self) -> str:
+        """The address for a browser."""
+        return f"https://drive.google.com/{'drive/folders' if self.is_folder else 'file/d'}/{self.identifier}"
+
+
+class Source(BaseModel):
+    """How a dataset is got; at most one of the first three ways.
+
+    Attributes:
+        url: address of one archive that anybody may fetch.
         file: the archive's name.
         hash: ``<algorithm>:<hex digest>`` of the archive.
-        steps: what a person does; ``{folder}`` stands for the dataset's folder.
+        repositories: git repositories that together are the dataset.
+        shared: what lies on a shared drive; it is fetched only for a user who accepts the terms.
+        steps: what a person does besides; ``{folder}`` stands for the dataset's folder.
         unpacks: whether the steps end with an archive.
     """
 
@@ -21,17 +60,18 @@ class Source(BaseModel):
     url: str | None = None
     file: str = ""
     hash: str = ""
+    repositories: tuple[Repository, ...] = ()
+    shared: tuple[Shared, ...] = ()
     steps: tuple[str, ...] = ()
     unpacks: bool = True
 
 
-def _drive_file(identifier: str, what: str) -> str:
-    return f"Fetch {what}: https://drive.google.com/file/d/{identifier} (or: pip install gdown; gdown {identifier})"
+def _file(identifier: str, what: str) -> Shared:
+    return Shared(identifier=identifier, what=what)
 
 
-def _drive_folder(identifier: str, what: str) -> str:
-    address = f"https://drive.google.com/drive/folders/{identifier}"
-    return f"Fetch {what}: {address} (or: pip install gdown; gdown --folder {identifier})"
+def _folder(identifier: str, what: str) -> Shared:
+    return Shared(identifier=identifier, what=what, is_folder=True)
 
 
 SOURCES: dict[str, Source] = {
@@ -41,26 +81,26 @@ SOURCES: dict[str, Source] = {
         hash="md5:1ab9ce3b84dd3e5894630c13abd20953",
     ),
     "roadscene": Source(
-        steps=("git clone --depth 1 https://github.com/hanna-xu/RoadScene {folder}   (about 65 MB)",), unpacks=False
+        repositories=(Repository(url="https://github.com/hanna-xu/RoadScene", what="the images, about 65 MB"),),
+        unpacks=False,
     ),
     "msrs": Source(
-        steps=(
-            "git clone --depth 1 https://github.com/Linfeng-Tang/MSRS {folder}   (about 670 MB)",
-            "Boxes of every pair: git clone --depth 1 https://github.com/Lele-3/MSRS-detection-label "
-            "{folder}/detection_lele3",
+        repositories=(
+            Repository(url="https://github.com/Linfeng-Tang/MSRS", what="the images, about 670 MB"),
+            Repository(
+                url="https://github.com/Lele-3/MSRS-detection-label", into="detection_lele3", what="boxes of every pair"
+            ),
         ),
         unpacks=False,
     ),
-    "m3fd": Source(
-        steps=(_drive_folder("1H-oO7bgRuVFYDcMGvxstT1nmy0WF_Y_6", "M3FD_Detection.zip and M3FD_Fusion.zip"),)
-    ),
+    "m3fd": Source(shared=(_folder("1H-oO7bgRuVFYDcMGvxstT1nmy0WF_Y_6", "M3FD_Detection.zip and M3FD_Fusion.zip"),)),
     "llvip": Source(
-        steps=(_drive_file("1VTlT3Y7e1h-Zsne4zahjx5q0TK2ClMVv", "the registered set with the annotations of 2023"),)
+        shared=(_file("1VTlT3Y7e1h-Zsne4zahjx5q0TK2ClMVv", "the registered set with the annotations of 2023"),)
     ),
     "mfnet": Source(
         steps=("Fetch ir_seg_dataset from the project page mil_multispectral of the University of Tokyo.",)
     ),
-    "fmb": Source(steps=(_drive_folder("1T_jVi80tjgyHTQDpn-TjfySyW4CK1LlF", "FMB"),)),
+    "fmb": Source(shared=(_folder("1T_jVi80tjgyHTQDpn-TjfySyW4CK1LlF", "FMB"),)),
     "flir-aligned": Source(steps=("Follow the link to the aligned copy in one of the two repositories.",)),
     "kaist": Source(
         steps=(
@@ -69,15 +109,15 @@ SOURCES: dict[str, Source] = {
         )
     ),
     "ivt": Source(
-        steps=(
-            _drive_file("1poc5sWwAY63zNnxlTAPSJZLNml75k6aK", "the training images and texts"),
-            _drive_file("1Z9as1GZgoSem-FqRDlBW2YYwVyr8Wfgr", "the association maps, for IVT_train/association"),
-            _drive_file("1a5fAg5wDYW0ZrIpaFPVR948zdmuAe2jQ", "the test folders"),
+        shared=(
+            _file("1poc5sWwAY63zNnxlTAPSJZLNml75k6aK", "the training images and texts"),
+            _file("1Z9as1GZgoSem-FqRDlBW2YYwVyr8Wfgr", "the association maps, for IVT_train/association"),
+            _file("1a5fAg5wDYW0ZrIpaFPVR948zdmuAe2jQ", "the test folders"),
         )
     ),
-    "ems-lite": Source(steps=(_drive_file("166nrgrWFhUvp917E6WKRIJghN7-u8TGj", "EMS-Lite"),)),
-    "ems-full": Source(steps=(_drive_file("1AIAJBjU21Kz90TVHiSH-orHvw1Q-UUMZ", "EMS-Full"),)),
-    "vlf": Source(steps=(_drive_folder("1JPNbh-iFhkbr35FDUOYEN4WE4LnxY954", "VLFDataset (more than 4 GB)"),)),
+    "ems-lite": Source(shared=(_file("166nrgrWFhUvp917E6WKRIJghN7-u8TGj", "EMS-Lite"),)),
+    "ems-full": Source(shared=(_file("1AIAJBjU21Kz90TVHiSH-orHvw1Q-UUMZ", "EMS-Full"),)),
+    "vlf": Source(shared=(_folder("1JPNbh-iFhkbr35FDUOYEN4WE4LnxY954", "VLFDataset, more than 4 GB"),)),
     "vlf-h5": Source(
         steps=("Make the file from the folder VLFDataset with the script of the repository; put it into {folder}.",),
         unpacks=False,

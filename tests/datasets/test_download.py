@@ -7,8 +7,11 @@ import hashlib
 import io
 import re
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
+import types
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,10 +22,11 @@ import pytest
 
 from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.datasets import DATASETS, archives, load_dataset
-from tgfbench.datasets import download as module
+from tgfbench.datasets import transfer as module
 from tgfbench.datasets.archives import unpack
-from tgfbench.datasets.download import download, fetch
-from tgfbench.datasets.sources import SOURCES, Source
+from tgfbench.datasets.download import download, manual_steps
+from tgfbench.datasets.sources import SOURCES, Repository, Shared, Source
+from tgfbench.datasets.transfer import check_out, fetch
 
 Miniature = Callable[[str], tuple[Path, dict[str, tuple[str, ...]]]]
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -69,6 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(module, "_pause", lambda attempt: 0.0)
+    monkeypatch.setattr(module, "CHUNK", 10_000)
     with Server(("127.0.0.1", 0), Handler) as running:
         running.asked = []
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
@@ -106,7 +111,7 @@ def test_broken_connections_are_continued(ranges: bool, server: Server, tmp_path
 def test_an_interrupted_call_is_continued_by_the_next(server: Server, tmp_path: Path) -> None:
     server.breaks = module.ATTEMPTS
     server.ranges = False
-    with pytest.raises(DataError, match="of 300000 bytes") as caught:
+    with pytest.raises(DataError, match="200000 more expected") as caught:
         fetch(address(server), tmp_path / "f", HASH)
     assert "goes on" in caught.value.hint
     server.ranges, server.asked = True, []
@@ -141,27 +146,131 @@ def test_a_refusal_is_final_and_a_server_error_is_not(status: int, calls: int, s
     assert len(server.asked) == calls
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/f", "data:,x", "/etc/passwd"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/f", "data:,x", "/etc/passwd", "file:///etc/passwd"])
 def test_other_addresses_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="another kind"):
         fetch(url, tmp_path / "f", HASH)
 
 
-def test_a_dataset_is_fetched_unpacked_and_opens(
-    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, splits = miniature("tno")
-    archive = tmp_path / "tno.zip"
+def zip_of(folder: Path, archive: Path) -> Path:
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted((root / "TNO").rglob("*")):
-            file.write(path, path.relative_to(root / "TNO"))
-    digest = f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}"
-    monkeypatch.setitem(SOURCES, "tno", Source(url=archive.as_uri(), file="tno.zip", hash=digest))
-    outcome = download("TNO", tmp_path / "new")
+        for path in sorted(folder.rglob("*")):
+            file.write(path, path.relative_to(folder))
+    return archive
+
+
+def test_a_dataset_is_fetched_once_unpacked_and_opens(
+    server: Server, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, splits = miniature("msrs")
+    server.content = zip_of(root / "MSRS", tmp_path / "msrs.zip").read_bytes()
+    digest = f"md5:{hashlib.md5(server.content).hexdigest()}"
+    monkeypatch.setitem(SOURCES, "msrs", Source(url=address(server), file="msrs.zip", hash=digest))
+    outcome = download("MSRS", tmp_path / "new")
     assert outcome.steps == ()
     assert outcome.files == sum(path.is_file() for path in root.rglob("*"))
-    assert load_dataset("tno", tmp_path / "new").keys == splits["test"]
-    assert sorted(path.name for path in outcome.folder.iterdir()) == ["TNO_Image_Fusion_Dataset"]
+    assert load_dataset("msrs", tmp_path / "new", "all").keys == splits["all"]
+    assert sorted(path.name for path in outcome.folder.iterdir()) == ["detection", "detection_lele3", "test", "train"]
+    # A part of the dataset is fetched anew, the whole of it is left alone.
+    assert download("msrs", tmp_path / "new").files == outcome.files
+    monkeypatch.setattr(type(load_dataset("msrs", root)), "complete_count", lambda self: 3)
+    again = download("msrs", tmp_path / "new")
+    assert (again.files, again.held, again.steps) == (0, 3, ())
+
+
+def repository(folder: Path) -> str:
+    """Make what lies in a folder a repository, and return its address."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@localhost", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "a"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    return folder.as_uri()
+
+
+def test_repositories_are_checked_out_and_again(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, splits = miniature("msrs")
+    images, boxes = root / "MSRS", tmp_path / "boxes"
+    (images / "detection_lele3").rename(boxes)
+    (images / "link").symlink_to("/etc")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as inside a hook
+    with monkeypatch.context() as outside:
+        outside.delenv("GIT_DIR")
+        urls = (repository(images), repository(boxes))
+    parts = (Repository(url=urls[0], what="images"), Repository(url=urls[1], into="detection_lele3", what="boxes"))
+    monkeypatch.setitem(SOURCES, "msrs", Source(repositories=parts, unpacks=False))
+    for _ in range(2):  # the second time nothing is new
+        outcome = download("msrs", tmp_path / "new")
+        assert outcome.files == 19
+    dataset = load_dataset("msrs", tmp_path / "new")
+    assert dataset.keys == splits["test"]
+    assert dataset.files(dataset.keys[0])["boxes"].is_file()
+    assert not (outcome.folder / "link").is_symlink()
+    with pytest.raises(DataError, match="nosuch"):
+        check_out((tmp_path / "nosuch").as_uri(), tmp_path / "other")
+
+
+class SharedDrive:
+    """Stands for gdown: puts archives where it is told."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive, self.asked = archive, []
+        self.exceptions = types.SimpleNamespace(DownloadError=RuntimeError)
+
+    def download(self, *, id: str, output: str, resume: bool, retries: int) -> None:
+        assert resume
+        assert output.endswith("/")
+        self.asked.append(id)
+        if id == "refused":
+            raise self.exceptions.DownloadError("too many\nusers")
+        (Path(output) / f"{id}.zip").write_bytes(self.archive.read_bytes())
+
+    def download_folder(self, *, id: str, output: str, resume: bool, retries: int) -> None:
+        self.download(id=id, output=output, resume=resume, retries=retries)
+        (Path(output) / "notes").mkdir()
+        (Path(output) / "notes/read.txt").write_text("x")
+
+
+def test_a_shared_drive_is_asked_only_when_the_terms_are_accepted(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, splits = miniature("m3fd")
+    drive = SharedDrive(zip_of(root / "M3FD", tmp_path / "m3fd.zip"))
+    monkeypatch.setitem(sys.modules, "gdown", drive)
+    source = Source(shared=(Shared(identifier="refused", what="it"),))
+    monkeypatch.setitem(SOURCES, "m3fd", source)
+    told = download("m3fd", tmp_path / "new")
+    assert (told.files, drive.asked) == (0, [])
+    assert any("--accept-terms" in step for step in told.steps)
+    with pytest.raises(DataError, match="too many users") as caught:
+        download("m3fd", tmp_path / "new", accept_terms=True)
+    assert "--archive" in caught.value.hint
+    monkeypatch.setitem(SOURCES, "m3fd", Source(shared=(Shared(identifier="good", what="it", is_folder=True),)))
+    outcome = download("m3fd", tmp_path / "new", accept_terms=True)
+    digest = hashlib.sha256(drive.archive.read_bytes()).hexdigest()
+    assert outcome.hashes == (("good.zip", digest),)
+    assert load_dataset("m3fd", tmp_path / "new").keys == splits["test"]
+    assert sorted(path.name for path in outcome.folder.iterdir()) == ["M3FD_Detection", "M3FD_Fusion", "notes"]
+
+
+@pytest.mark.parametrize(("package", "call"), [
+    ("pooch.hashes", lambda folder: fetch("https://localhost/x", folder / "x", HASH)),
+    ("gdown", lambda folder: download("llvip", folder, accept_terms=True)),
+])  # fmt: skip
+def test_without_the_extra_the_user_is_told_what_to_install(
+    package: str, call: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match="not installed") as caught:
+        call(tmp_path)
+    assert "tgfbench[download]" in caught.value.hint
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for call in (lambda root: fetch("https://localhost/x", root / "x", HASH), lambda root: unpack(root, root)):
+        with pytest.raises(DataError, match="a place to write to"):
+            call(tmp_path / "file/data")
 
 
 def test_an_archive_at_hand_is_unpacked_where_the_loader_looks(miniature: Miniature, tmp_path: Path) -> None:
@@ -174,18 +283,17 @@ def test_an_archive_at_hand_is_unpacked_where_the_loader_looks(miniature: Miniat
 
 
 @pytest.mark.parametrize("name", [n for n in DATASETS.names() if DATASETS.entry(n).target.startswith("tgfbench.")])
-def test_what_cannot_be_fetched_has_steps(name: str, tmp_path: Path) -> None:
-    source = SOURCES.get(name)
-    if source is not None and source.url is not None:
-        assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", source.hash)
+def test_steps_are_complete(name: str, tmp_path: Path) -> None:
+    source, info = SOURCES.get(name, Source()), DATASETS.load(name).info
+    assert source.url is None or re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", source.hash)
+    steps = manual_steps(info, source, tmp_path / name)
+    text = "\n".join(steps)
+    if name in ("sample", "folder"):
+        assert "nothing to download" in text
         return
-    outcome = download(name, tmp_path)
-    assert outcome.files == 0
-    assert outcome.steps
-    if name not in ("sample", "folder"):
-        text = "\n".join(outcome.steps)
-        info = DATASETS.load(name).info
-        assert all(word in text for word in (info.licence, info.layout, str(tmp_path), f"verify {name}"))
+    assert all(word in text for word in (info.licence, info.layout, str(tmp_path), f"verify {name}"))
+    places = [source.url, *(r.url for r in source.repositories), *(s.identifier for s in source.shared)]
+    assert all(place in text for place in filter(None, places))
     assert list(tmp_path.iterdir()) == []
 
 
