@@ -1,0 +1,1 @@
+"""Text-IF: one network that fuses a pair and mends the degradation that a sentence names."""
