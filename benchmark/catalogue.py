@@ -131,6 +131,22 @@ def print_weights() -> None:
     print_table(rows)
 
 
+def print_ways(method: str) -> bool:
+    """Print where each checkpoint of a method lies or how to get it; returns False where some are not shipped."""
+    from tgfbench.benchmark.weights import how_to_get
+    from tgfbench.methods import METHODS
+
+    cls = METHODS.load(method)
+    for info in cls.info.weights:
+        print(f"{info.name} ({info.origin}): shipped, {info.file}" if info.file else how_to_get((info,)))
+        for title, text in (("layout", info.layout), ("licence", info.licence)):
+            if text:
+                print(f"  {title}: {text}")
+    if not cls.info.weights:
+        print(f"{cls.info.name} has no parameters")
+    return all(info.file for info in cls.info.weights)
+
+
 def print_verification() -> bool:
     """Check shipped checkpoints against their cards; returns False if one is damaged."""
     from tgfbench.benchmark.weights import folder_of, resolve_checkpoint

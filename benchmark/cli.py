@@ -303,6 +303,19 @@ def list_weights() -> None:
     print_weights()
 
 
+@weights_app.command("download")
+def download_weights(method: Annotated[str, typer.Argument(help="The method.")]) -> None:
+    """Say for each checkpoint of a method where it lies or how to get it.
+
+    No authors' file of this field has both a direct link and a published hash, so none is fetched unseen; exit code 1
+    where a file has to be fetched by hand.
+    """
+    from tgfbench.benchmark.catalogue import print_ways
+
+    if not print_ways(method):
+        raise typer.Exit(1)
+
+
 @weights_app.command("verify")
 def verify_weights() -> None:
     """Check the hash of every checkpoint shipped with tgfbench."""

@@ -236,3 +236,14 @@ def test_captions_from_labels_are_written_and_used(tmp_path: Path) -> None:
     )
     assert tgfbench("datasets", "caption", "sample+haze:3", "--out", "x.jsonl", cwd=tmp_path).returncode == 2
     assert tgfbench("datasets", "caption", "sample", cwd=tmp_path, TGFBENCH_DATA="").returncode == 2
+
+
+def test_weights_say_where_they_lie_or_how_to_get_them(tmp_path: Path) -> None:
+    shipped = tgfbench("weights", "download", "tesg", cwd=tmp_path)
+    assert shipped.returncode == 0
+    assert "tesg.safetensors" in shipped.stdout
+    absent = tgfbench("weights", "download", "film", cwd=tmp_path)
+    assert absent.returncode == 1
+    assert "IVF.pth" in absent.stdout
+    assert "--weights PATH" in absent.stdout
+    assert "no parameters" in tgfbench("weights", "download", "average", cwd=tmp_path).stdout
