@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.datasets import load_dataset
+from tgfbench.datasets.degradations.grammar import parse_entry
 from tgfbench.methods.objective import TrainingBatch, TrainingTexts
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Source:
     """One entry of the data mix.
 
     Attributes:
-        name: registry name of the dataset.
+        name: registry name of the dataset, or the name of a degraded one.
         split: its split.
         share: relative frequency of its crops.
     """
@@ -36,17 +37,16 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read ``name``, ``name:split``, ``name*share`` or ``name:split*share``.
+        """Read ``name[:split][*share]``, where ``name`` may be degraded: ``msrs+haze:3*2``, ``sample+noise:2:train``.
 
         Raises:
-            UsageError: another form, or a share that is not positive.
+            UsageError: another form, no such degradation, or a share that is not positive.
         """
-        match = re.fullmatch(r"([\w-]+)(?::([\w-]+))?(?:\*(\d+(?:\.\d+)?))?", text.strip())
-        if not match or float(match[3] or 1) <= 0:
-            raise UsageError(
-                "reading the training data", found=repr(text), expected="name, name:split or name:split*share"
-            )
-        return cls(match[1], match[2] or "train", float(match[3] or 1))
+        entry, star, share = text.partition("*")
+        if star and not (re.fullmatch(r"\s*\d+(\.\d+)?\s*", share) and float(share) > 0):
+            raise UsageError("reading the training data", found=repr(text), expected="a positive number after the '*'")
+        name, split = parse_entry(entry, "the training data")
+        return cls(name, split or "train", float(share or 1))
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class CropPool:
         self._kept_mib = 0.0
 
     def keys(self) -> dict[str, tuple[str, ...]]:
-        """Return the keys of all samples by ``dataset:split``."""
-        return {f"{dataset.info.name}:{dataset.split}": tuple(dataset.keys) for dataset in self.datasets}
+        """Return the keys of all samples by ``dataset:split``; a degraded pair is a pair of the undegraded dataset."""
+        return {f"{dataset.info.name.partition('+')[0]}:{dataset.split}": dataset.keys for dataset in self.datasets}
 
     def draw(self, random: np.random.Generator, device: torch.device | str = "cpu") -> TrainingBatch:
         """Return a batch; the same state of ``random`` always gives the same one."""

@@ -45,7 +45,7 @@ class EMS(PairedDataset):
             "Images come from MFNet, RoadScene, FLIR-aligned and LLVIP: a method trained on EMS has seen them.",
         ),
     )
-    inner = ("EMS_lite", "EMS-Lite")
+    inner: tuple[str, ...] = ("EMS_lite", "EMS-Lite")
 
     def __init__(
         self, root: str | Path | None = None, split: str = "test", *, kind: str | None = None, **options: Any

@@ -108,6 +108,36 @@ def parse_name(name: str) -> tuple[str, tuple[Degradation, ...], int]:
     return base, tuple(chain), seed or 0
 
 
+def parse_entry(entry: str, reading: str = "the dataset") -> tuple[str, str | None]:
+    """Take a dataset with a split apart: ``NAME[:SPLIT]``, where NAME may be degraded.
+
+    The split may stand behind the dataset or at the end: ``msrs:train+haze:3`` is ``msrs+haze:3:train``. A number
+    behind a degradation is always its severity and a word always the split, so that neither can be taken for the other.
+
+    Args:
+        entry: what the user wrote.
+        reading: what it stands for, for messages.
+
+    Returns:
+        The name as ``load_dataset`` takes it, and the split (None where none is named).
+
+    Raises:
+        UsageError: not of this form, or no such degradation.
+    """
+    doing = f"reading {reading} {entry!r}"
+    form = "NAME[:SPLIT], where NAME may be degraded, e.g. msrs:train or msrs+haze:3:train"
+    base, plus, degradations = entry.strip().partition("+")
+    match = re.fullmatch(r"([\w-]+)(?::([\w-]+))?", base.strip())
+    behind = re.search(r":\s*([A-Za-z_][\w-]*)\s*$", degradations)
+    if match is None or (behind and match[2]):
+        raise UsageError(doing, found="two splits" if match else repr(base), expected=form)
+    if behind:
+        degradations = degradations[: behind.start()]
+    name = match[1] + plus + degradations
+    parse_name(name)
+    return name, behind[1] if behind else match[2]
+
+
 def degraded_name(base: str, chain: tuple[Degradation, ...], seed: int) -> str:
     """Return the canonical name, safe in paths; ``parse_name`` reads it."""
     return "+".join([base, *map(str, chain), *([f"{SEED}-{seed}"] if seed else [])])

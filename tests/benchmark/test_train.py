@@ -215,16 +215,42 @@ def test_bad_requests_are_refused(changes: dict[str, Any], message: str, tmp_pat
         ("llvip:test", Source("llvip", "test", 1)),
         ("m3fd*2.5", Source("m3fd", "train", 2.5)),
         ("msrs:all*3", Source("msrs", "all", 3)),
+        ("msrs+lowlight:3", Source("msrs+lowlight:3", "train", 1)),
+        ("sample+haze", Source("sample+haze", "train", 1)),
+        ("sample+haze*2", Source("sample+haze", "train", 2)),
+        ("msrs+lowlight:3:test*0.5", Source("msrs+lowlight:3", "test", 0.5)),
+        ("msrs:all+haze:3", Source("msrs+haze:3", "all", 1)),
+        ("msrs+haze:2+noise:4@ir+seed:7:all*3", Source("msrs+haze:2+noise:4@ir+seed:7", "all", 3)),
+        ("ivt:test_tno+noise@ir:2", Source("ivt+noise@ir:2", "test_tno", 1)),
     ],
 )
 def test_data_entries(text: str, expected: Source) -> None:
     assert Source.parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "a:b:c", "sample*0", "sample*-1", "sample*x"])
+@pytest.mark.parametrize(
+    "text", ["", "a:b:c", "sample*0", "sample*-1", "sample*x", "a*", "a*1*2", "a:b+haze:c", "a:b:3+haze"]
+)
 def test_bad_data_entries(text: str) -> None:
     with pytest.raises(UsageError, match="training data"):
         Source.parse(text)
+
+
+@pytest.mark.parametrize("text", ["sample+", "sample+nosuch", "sample+haze:9", "sample+haze+haze", "sample+seed:1"])
+def test_bad_degradations_in_data_entries(text: str) -> None:
+    with pytest.raises(UsageError, match=r"sample\+"):
+        Source.parse(text)
+
+
+def test_degraded_pairs_are_drawn_and_recorded_as_the_pairs_they_are() -> None:
+    sizes = {"batch": 1, "crop": 32, "longest_side": 800, "memory_mib": 1}
+    crops = CropPool([Source.parse("sample"), Source.parse("sample+low-light:5")], None, **sizes)
+    assert list(crops.keys()) == ["sample:train"]
+    key = crops.datasets[0].keys[0]
+    clean, dark = (crops._scene(which, key) for which in (0, 1))
+    assert dark.visible.mean() < clean.visible.mean() / 2
+    assert np.array_equal(dark.reference, clean.visible)
+    assert dark.texts.instruction
 
 
 def sample(height: int = 40, width: int = 60, **labels: Any) -> Sample:

@@ -25,6 +25,7 @@ from tgfbench.datasets.degradations.grammar import (
     Degradation,
     Modality,
     degraded_name,
+    parse_entry,
     parse_name,
     usual_modality,
 )
@@ -364,3 +365,19 @@ def test_real_pairs_are_degraded(name: str, shared: Path) -> None:
 def test_the_grammar_needs_neither_numpy_nor_cv2() -> None:
     code = "import sys, tgfbench.datasets.degradations; sys.exit(bool({'numpy', 'cv2', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("msrs", ("msrs", None)),
+        (" msrs:train ", ("msrs", "train")),
+        ("x:2017", ("x", "2017")),
+        ("msrs+haze:3", ("msrs+haze:3", None)),
+        ("msrs+haze:3:train", ("msrs+haze:3", "train")),
+        ("msrs:train+haze-3@ir", ("msrs+haze-3@ir", "train")),
+        ("msrs+haze@ir:2:test_day", ("msrs+haze@ir:2", "test_day")),
+    ],
+)
+def test_a_split_is_told_from_a_severity(entry: str, expected: tuple[str, str | None]) -> None:
+    assert parse_entry(entry) == expected
