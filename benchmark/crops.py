@@ -57,12 +57,13 @@ class Scene:
     visible: np.ndarray
     infrared: np.ndarray
     reference: np.ndarray
+    infrared_reference: np.ndarray
     texts: TrainingTexts
     objects: dict[str, np.ndarray]
 
     @property
     def mebibytes(self) -> float:
-        arrays = [self.visible, self.infrared, self.reference, *self.objects.values()]
+        arrays = [self.visible, self.infrared, self.reference, self.infrared_reference, *self.objects.values()]
         return sum({id(array): array.nbytes for array in arrays}.values()) / 2**20
 
 
@@ -125,6 +126,7 @@ class CropPool:
                 for crop in crops
             ),
             keys=tuple(crop.key for crop in crops),
+            infrared_reference=_images([crop.infrared_reference for crop in crops], device),
         )
 
     def _scene(self, which: int, key: str) -> Scene:
@@ -150,7 +152,7 @@ class CropPool:
             return part[:, ::-1] if mirrored else part
 
         objects = {name: cut(mask) for name, mask in scene.objects.items()}
-        images = (cut(array) for array in (scene.visible, scene.infrared, scene.reference))
+        images = (cut(a) for a in (scene.visible, scene.infrared, scene.reference, scene.infrared_reference))
         return Scene(scene.key, *images, scene.texts, objects)
 
 
@@ -159,9 +161,11 @@ def decode(sample: Sample, info: DatasetInfo, longest_side: int) -> Scene:
     factor = -(-max(sample.infrared.shape) // longest_side)
     visible, infrared = _reduced(sample.visible, factor), _reduced(sample.infrared[..., None], factor)
     reference = visible if sample.reference is None else _reduced(sample.reference, factor)
+    clean = sample.clean and sample.clean.infrared
+    infrared_reference = infrared if clean is None else _reduced(clean[..., None], factor)
     objects = {name: _reduced(mask * np.uint8(255), factor) > 127 for name, mask in object_masks(sample, info).items()}
     texts = TrainingTexts(sample.texts.captions, sample.texts.focus, sample.texts.instruction)
-    return Scene(f"{info.name}/{sample.key}", visible, infrared, reference, texts, objects)
+    return Scene(f"{info.name}/{sample.key}", visible, infrared, reference, infrared_reference, texts, objects)
 
 
 def object_masks(sample: Sample, info: DatasetInfo) -> dict[str, np.ndarray]:

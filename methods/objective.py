@@ -31,6 +31,8 @@ class TrainingBatch:
         texts: what is said about each pair.
         objects: per pair, float32 (1, H, W) masks in {0, 1} by class name; empty where the dataset has no labels.
         keys: ``dataset/key`` per pair.
+        infrared_reference: like ``infrared``: the clean infrared image of a degraded pair, else ``infrared``; None
+            where a batch was made without it.
     """
 
     visible: Tensor
@@ -39,6 +41,7 @@ class TrainingBatch:
     texts: tuple[TrainingTexts, ...]
     objects: tuple[Mapping[str, Tensor], ...]
     keys: tuple[str, ...]
+    infrared_reference: Tensor | None = None
 
 
 class Objective(ABC):

@@ -250,7 +250,18 @@ def test_degraded_pairs_are_drawn_and_recorded_as_the_pairs_they_are() -> None:
     clean, dark = (crops._scene(which, key) for which in (0, 1))
     assert dark.visible.mean() < clean.visible.mean() / 2
     assert np.array_equal(dark.reference, clean.visible)
+    assert np.array_equal(dark.infrared_reference, clean.infrared)
     assert dark.texts.instruction
+
+
+def test_degraded_infrared_images_have_clean_references() -> None:
+    crops = CropPool([Source.parse("sample+noise:5@infrared")], None, batch=2, crop=48, longest_side=800, memory_mib=64)
+    batch = crops.draw(np.random.default_rng(0))
+    assert batch.infrared_reference is not None
+    assert batch.infrared_reference.shape == batch.infrared.shape
+    assert (batch.infrared - batch.infrared_reference).abs().mean() > 0.05
+    assert torch.equal(batch.reference, batch.visible)
+    assert all(key.startswith("sample+noise-5@infrared/train-") for key in batch.keys)
 
 
 def sample(height: int = 40, width: int = 60, **labels: Any) -> Sample:
