@@ -76,7 +76,7 @@ def _branch(stage: Stage, x: str, image: Tensor, text: Tensor, rows: int) -> Ten
     grid = features.index_select(0, to_rows).index_select(1, to_columns).flatten(0, 1)
     grid = _pointwise(grid, stage.part(f"imagef2textf{x}1").conv)
     attention = stage.part(f"cross_attention{x}1").multihead_attn
-    weights = _mean_answer(attention, text, grid.t().reshape(-1, text.shape[-1]))
+    weights = mean_answer(attention, text, grid.t().reshape(-1, text.shape[-1]))
     weights = F.normalize(weights, p=1, dim=-1, eps=1e-12)
 
     guide, join = stage.part(f"conv{x}2"), stage.part(f"conv{x}3")
@@ -93,7 +93,7 @@ def _branch(stage: Stage, x: str, image: Tensor, text: Tensor, rows: int) -> Ten
     return features
 
 
-def _mean_answer(attention: nn.MultiheadAttention, text: Tensor, tokens: Tensor) -> Tensor:
+def mean_answer(attention: nn.MultiheadAttention, text: Tensor, tokens: Tensor) -> Tensor:
     """Return (D), the mean over text tokens (L, D) of what attention to image tokens (T, D) answers."""
     to_query, to_key, to_value = attention.in_proj_weight.chunk(3)
     query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
@@ -101,10 +101,10 @@ def _mean_answer(attention: nn.MultiheadAttention, text: Tensor, tokens: Tensor)
     queries = queries * queries.shape[-1] ** -0.5
     if HEADS * len(text) < len(to_key):  # fewer products with the tokens than their projection takes
         queries = queries @ to_key.unflatten(0, (HEADS, -1))
-        keys = tokens.expand(HEADS, -1, -1)
+        attended = (queries.flatten(0, 1) @ tokens.t()).softmax(dim=-1).unflatten(0, (HEADS, -1)).mean(dim=1)
     else:
         keys = F.linear(tokens, to_key).unflatten(1, (HEADS, -1)).transpose(0, 1)
-    attended = torch.stack([(q @ k.t()).softmax(dim=-1).mean(dim=0) for q, k in zip(queries, keys, strict=True)])
+        attended = torch.stack([(q @ k.t()).softmax(dim=-1).mean(dim=0) for q, k in zip(queries, keys, strict=True)])
     pooled = attended @ tokens
     values = (to_value.unflatten(0, (HEADS, -1)) @ pooled[:, :, None]).flatten() + value_bias
     return F.linear(values, attention.out_proj.weight, attention.out_proj.bias)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tgfbench.methods._losses import ssim
+from tgfbench.methods._losses import joint_gradient, ssim
 
 GRADIENT_WEIGHT = 20.0
 SSIM_WEIGHT = 0.0
@@ -36,20 +36,13 @@ def fusion_losses(
         infrared, visible: A and B, like ``fused``.
         gradient_weight, ssim_weight: of the terms; a term of weight 0 is left out.
     """
-    edges = torch.maximum(sobel_magnitude(infrared), sobel_magnitude(visible))
     terms = {
         "intensity": F.l1_loss(fused, torch.maximum(infrared, visible)),
-        "gradient": gradient_weight * F.l1_loss(sobel_magnitude(fused), edges),
+        "gradient": gradient_weight * joint_gradient(fused, infrared, visible),
     }
     if ssim_weight:
         terms["structure"] = ssim_weight * (structure_loss(fused, infrared) + structure_loss(fused, visible))
     return terms
-
-
-def sobel_magnitude(image: Tensor) -> Tensor:
-    """Return |Sobel_x| + |Sobel_y| of (B, 1, H, W), zero-padded."""
-    x = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    return F.conv2d(image, torch.stack([x, x.t()])[:, None], padding=1).abs().sum(dim=1, keepdim=True)
 
 
 def structure_loss(fused: Tensor, source: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Pixels are kept as (N, d) or (H, W, d).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
 import torch
@@ -136,9 +136,7 @@ def grid(size: int, before: int, after: int, device: torch.device) -> tuple[int,
 
 def _extracted(tgce: TGCE, v: Tensor, tA: Tensor, tB: Tensor, tAB: Tensor) -> Tensor:
     """Return the shared features (H, W, d) that ``TGCE`` extracts; ``v`` is overwritten."""
-    rows, _ = grid(v.shape[0], CYCLE_BLOCKS, CYCLE_BLOCKS, v.device)
-    columns, _ = grid(v.shape[1], 2 * CYCLE_BLOCKS - 1, 1, v.device)
-    vectors = unit(tgce.text_cube(rows, columns, tA, tB, tAB).flatten(0, 2))
+    vectors = text_vectors(tgce, v.shape[:2], tA, tB, tAB)
     chosen = torch.cat([nearest(unit(part), vectors) for part in v.flatten(0, 1).split(TOKENS)]).view(v.shape[:2])
     among = distance(vectors[:, None], vectors[None])
     for axis in (1, 0):
@@ -159,6 +157,13 @@ def _extracted(tgce: TGCE, v: Tensor, tA: Tensor, tB: Tensor, tAB: Tensor) -> Te
         to_text = _distances(part[None], near[None], vectors)[0]
         part.mul_(torch.sigmoid(tgce.mlp_tv(to_text[:, None])[:, 0] + logit)[:, None])
     return v
+
+
+def text_vectors(tgce: TGCE, size: Sequence[int], tA: Tensor, tB: Tensor, tAB: Tensor) -> Tensor:
+    """Return (M, d), the distinct normalised vectors of the text cube of an image (H, W), from texts (1, L, d)."""
+    rows, _ = grid(size[0], CYCLE_BLOCKS, CYCLE_BLOCKS, tA.device)
+    columns, _ = grid(size[1], 2 * CYCLE_BLOCKS - 1, 1, tA.device)
+    return unit(tgce.text_cube(rows, columns, tA, tB, tAB).flatten(0, 2))
 
 
 def _distances(v: Tensor, chosen: Tensor, vectors: Tensor) -> Tensor:
@@ -184,11 +189,16 @@ def _specific(tgsf: TGSF, x: str, features: Tensor, text: Tensor) -> Tensor:
         assert isinstance(block, CrossBlock)
         _cross(block, visual, text)
         reduced.addmm_(visual, reducer.t())
+    return reduced.view(height, width, -1).mul_(text_weight(tgsf, x, text, (height, width))[..., None])
+
+
+def text_weight(tgsf: TGSF, x: str, text: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the weight of a side, (H, W), from a text (1, L, d)."""
     # The 3x3 convolution behind the text map sees one pixel further in every direction.
-    rows, row_kind = grid(height, CYCLE_BLOCKS + 1, CYCLE_BLOCKS + 1, visual.device)
-    columns, column_kind = grid(width, 2 * CYCLE_BLOCKS, 2, visual.device)
+    rows, row_kind = grid(size[0], CYCLE_BLOCKS + 1, CYCLE_BLOCKS + 1, text.device)
+    columns, column_kind = grid(size[1], 2 * CYCLE_BLOCKS, 2, text.device)
     weight = tgsf.weight(x, tgsf.get_submodule(f"textDim{x}")(text, rows, columns))[0, 0]
-    return reduced.view(height, width, -1).mul_(weight[row_kind][:, column_kind, None])
+    return weight[row_kind][:, column_kind]
 
 
 def _cross(block: CrossBlock, visual: Tensor, text: Tensor) -> None:

@@ -102,12 +102,16 @@ class TGCE(nn.Module):
         cube = self.text_cube(height, width, tA, tB, tAB)
         visual = shared.permute(0, 2, 3, 1)
         text = torch.stack([self.reordered(v, t) for v, t in zip(visual, cube, strict=True)])
+        return self.extracted(visual, text).permute(0, 3, 1, 2), cube
+
+    def extracted(self, visual: Tensor, text: Tensor) -> Tensor:
+        """Return (B, H, W, d), smoothed and weighted, from features and the text vectors of the pixels."""
         smooth = self.smoothed(visual, text)
         flat = text.flatten(1, 2)
         to_next = F.pad(distance(flat[:, :-1], flat[:, 1:]), (0, 1)).view(smooth.shape[:3])
         to_text = distance(smooth, text)
         weight = torch.sigmoid(self.mlp_tv(to_text[..., None]) + self.mlp_tt(to_next[..., None]))
-        return (smooth * weight).permute(0, 3, 1, 2), cube
+        return smooth * weight
 
     def text_cube(self, height: int, width: int, tA: Tensor, tB: Tensor, tAB: Tensor) -> Tensor:
         """Return (B, H, W, d), the product of the maps of three texts."""

@@ -3,7 +3,8 @@
 Some ingredients of the authors' loss are models of their own. The association map comes from ViLT and a segmentation
 network there; here it is the union of the labelled objects that a text names, or of hot regions where nothing is
 labelled. Activities come from DenseFuse there; here they are grey level and gradient magnitude. VGG-19 is used where
-its weights are given, an image pyramid otherwise. The card of every checkpoint says which.
+its weights are given, an image pyramid otherwise. The paper's terms draw the fused image between its sources; a texture
+term, which is not the paper's, can be added. The card of every checkpoint says which.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tgfbench.benchmark.text import TextEncoder
+from tgfbench.methods._losses import joint_gradient
 from tgfbench.methods._vgg import VGG19, pyramid, with_gradients
 from tgfbench.methods.colour import luma
 from tgfbench.methods.objective import Objective, TrainingBatch
@@ -30,7 +33,7 @@ from tgfbench.methods.textfusion.losses import (
     source_preference,
 )
 from tgfbench.methods.textfusion.method import ENCODER_OF_WIDTH, text_source
-from tgfbench.methods.textfusion.network import build_network
+from tgfbench.methods.textfusion.network import MULTIPLE, TextFusionNetwork, build_network, pad_to_multiple
 
 PYRAMID_DIVISOR = 1e-3
 
@@ -42,13 +45,18 @@ class TextFusionObjective(Objective):
         text_encoder: ``minilm`` (the network then has text width 384) or ``clip``.
         text_weights: of the text encoder, where it needs any.
         vgg_weights: torchvision's checkpoint of VGG-19; None compares gradients on an image pyramid.
+        texture: weight of ``joint_gradient``, a term of our own; 0 leaves the paper's loss.
     """
 
     method = "textfusion"
     checkpoint_name = "textfusion"
 
     def __init__(
-        self, text_encoder: str = "minilm", text_weights: str | None = None, vgg_weights: str | None = None
+        self,
+        text_encoder: str = "minilm",
+        text_weights: str | None = None,
+        vgg_weights: str | None = None,
+        texture: float = 0.0,
     ) -> None:
         widths = {encoder: width for width, encoder in ENCODER_OF_WIDTH.items()}
         width = widths.get(text_encoder, 0)
@@ -56,6 +64,7 @@ class TextFusionObjective(Objective):
         assert isinstance(source, TextEncoder)
         self.encoder = source
         self.vgg = VGG19(vgg_weights) if vgg_weights else None
+        self.texture = float(texture)
         self.config = build_network(text_width=width).config
 
     def build(self) -> nn.Module:
@@ -67,6 +76,7 @@ class TextFusionObjective(Objective):
             "association": "labelled objects named by the text, hot regions where nothing is labelled",
             "activity": "grey level and Sobel magnitude, in place of DenseFuse's features",
             "gradients": "VGG-19" if self.vgg else "image pyramid, in place of VGG-19",
+            "texture": self.texture,
         }
 
     def loss(self, network: nn.Module, batch: TrainingBatch, random: np.random.Generator) -> dict[str, Tensor]:
@@ -75,7 +85,8 @@ class TextFusionObjective(Objective):
         text = self.encoder.encode(texts).pooled.to(visible.device)
         hot = saliency(infrared)
         described = torch.stack([described_region(*scene) for scene in zip(texts, hot, batch.objects, strict=True)])
-        fused = network(visible=visible, infrared=infrared, text_feature=text)
+        assert isinstance(network, TextFusionNetwork)
+        fused = folded(network, visible, infrared, text)
         with torch.no_grad():
             activity = activity_weights(with_gradients(infrared), with_gradients(visible))
             preference = source_preference(
@@ -83,12 +94,40 @@ class TextFusionObjective(Objective):
                 gradient_energy(self._features(visible), 1 - described),
                 VGG_DIVISOR if self.vgg else PYRAMID_DIVISOR,
             )
-        return association_losses(fused, infrared, visible, described, activity, preference)
+        terms = association_losses(fused, infrared, visible, described, activity, preference)
+        if self.texture:
+            terms["texture"] = self.texture * joint_gradient(fused, infrared, visible)
+        return terms
 
     def _features(self, image: Tensor) -> list[Tensor]:
         if self.vgg is None:
             return pyramid(image, len(FEATURE_ENDS))
         return self.vgg.to(image.device)(image, FEATURE_ENDS)
+
+
+def folded(network: TextFusionNetwork, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
+    """Return what the network returns, up to rounding, without its three maps of D channels.
+
+    A text acts linearly between the first layer of the affine fusion unit and the last convolution: for each text both
+    become one 3x3 convolution.
+
+    Args:
+        network: with parameters that get gradients.
+        visible, infrared: (B, 1, H, W).
+        text: (B, D).
+    """
+    height, width = visible.shape[-2:]
+    padded = (pad_to_multiple(image, MULTIPLE) for image in (visible, infrared))
+    embedded = (embed(image) for embed, image in zip((network.patch_embed, network.patch_embed2), padded, strict=True))
+    units, last = (network.fuse_text_image.mlp_vis, network.fuse_text_image.mlp_ir), network.patch_unembed1.proj[0]
+    hidden, kernels = [], []
+    scales = (torch.ones_like(text), text)
+    for features, unit, scale in zip(network.layer1(*embedded), units, scales, strict=True):
+        hidden.append(F.relu(unit[0](features)))
+        kernels.append(torch.einsum("bc,ck,cyx->bkyx", scale, unit[2].weight[..., 0, 0], last.weight[0]))
+    maps = F.pad(torch.cat(hidden, dim=1), (1, 1, 1, 1), mode="reflect")
+    fused = [F.conv2d(x[None], k[None], last.bias) for x, k in zip(maps, torch.cat(kernels, dim=1), strict=True)]
+    return (torch.cat(fused).tanh() / 2 + 0.5)[..., :height, :width]
 
 
 def described_region(text: str, hot: Tensor, objects: Mapping[str, Tensor]) -> Tensor:

@@ -15,9 +15,9 @@ from torch import Tensor
 from tgfbench.benchmark.errors import DataError, WeightsError
 from tgfbench.benchmark.weights import Checkpoint, sha256_of
 from tgfbench.methods import FusionBatch, create_method
-from tgfbench.methods._losses import ssim
+from tgfbench.methods._losses import sobel_magnitude, ssim
 from tgfbench.methods.film.fast import fuse
-from tgfbench.methods.film.losses import fusion_losses, sobel_magnitude, structure_loss
+from tgfbench.methods.film.losses import fusion_losses, structure_loss
 from tgfbench.methods.film.method import FILM
 from tgfbench.methods.film.network import FILMNetwork, build_network, nearest_indices
 
@@ -294,6 +294,18 @@ def test_ssim_of_constant_images_compares_their_means() -> None:
     dark, bright = torch.full((1, 1, 12, 12), 0.2), torch.full((1, 1, 12, 12), 0.6)
     expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
     assert float(ssim(dark, bright, window=5)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_training_form_equals_the_network() -> None:
+    torch.manual_seed(0)
+    trained = FILM.objective().build()
+    assert isinstance(trained, FILMNetwork)
+    reference = build_network(**trained.config)
+    reference.load_state_dict(trained.state_dict())
+    visible, infrared, text = torch.rand(1, 1, 33, 41), torch.rand(1, 1, 33, 41), torch.randn(1, 5, 384)
+    with torch.no_grad():
+        images = [f(visible=visible, infrared=infrared, text_feature=text) for f in (trained, reference)]
+    assert golden.greatest_deviation(*images) <= TOLERANCE
 
 
 def test_objective_lowers_its_loss() -> None:

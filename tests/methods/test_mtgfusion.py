@@ -22,6 +22,7 @@ from tgfbench.methods.mtgfusion.guidance import TGCE, nearest
 from tgfbench.methods.mtgfusion.losses import fusion_losses, text_loss
 from tgfbench.methods.mtgfusion.method import MTGFusion
 from tgfbench.methods.mtgfusion.network import TEXTS, MTGFusionNetwork, build_network, from_windows, to_windows
+from tgfbench.methods.mtgfusion.objective import fused_alike
 from tgfbench.methods.mtgfusion.texts import FOLDERS, TextFiles
 
 CASES = golden.case_names("mtgfusion")
@@ -326,6 +327,23 @@ def test_losses_follow_the_definition() -> None:
     assert float(fusion_losses(dark, bright, bright)["ssim"]) == pytest.approx(0.5 * (1 - similarity), rel=1e-3)
     along, across = torch.tensor([[[3.0, 0], [1, 0]]]), torch.tensor([[[0.0, 2]]])
     assert float(text_loss(torch.tensor([[2.0, 0]]), (along, across, -along))) == pytest.approx(0.5 * (0 + 1 + 2))
+
+
+def test_training_form_equals_the_network() -> None:
+    torch.manual_seed(0)
+    trained = MTGFusion.objective(window=8).build().train()
+    assert isinstance(trained, MTGFusionNetwork)
+    texts = {name: torch.randn(1, 4, 384) for name in TEXTS}
+    visible, infrared = torch.rand(1, 1, 25, 31), torch.rand(1, 1, 25, 31)
+    with torch.no_grad():
+        images = [
+            fused_alike(trained, visible, infrared, texts),
+            trained.eval().fused(visible=visible, infrared=infrared, **texts),
+        ]
+    assert golden.greatest_deviation(*images) <= TOLERANCE
+    norms = [module for module in trained.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms
+    assert all(not norm.running_mean.any() for norm in norms)  # training must not have moved them
 
 
 def test_objective_lowers_its_loss() -> None:

@@ -29,7 +29,7 @@ from tgfbench.methods.textfusion.losses import (
 )
 from tgfbench.methods.textfusion.method import TextFusion
 from tgfbench.methods.textfusion.network import TextFusionNetwork, build_network
-from tgfbench.methods.textfusion.objective import TextFusionObjective, described_region
+from tgfbench.methods.textfusion.objective import TextFusionObjective, described_region, folded
 
 CASES = golden.case_names("textfusion")
 RULE_CASES = golden.case_names("textfusion", "case_")
@@ -384,6 +384,25 @@ def test_the_described_region_is_what_the_text_names() -> None:
     assert torch.equal(described_region("a red car", hot, objects), objects["car"])
     assert torch.equal(described_region("a person", hot, {}), hot)
     assert not described_region("", hot, objects).any()
+
+
+def test_training_form_equals_the_network() -> None:
+    built = filled(build_network(text_width=384))
+    visible, infrared, text = torch.rand(2, 1, 21, 35), torch.rand(2, 1, 21, 35), torch.randn(2, 384)
+    with torch.no_grad():
+        expected = built(visible=visible, infrared=infrared, text_feature=text)
+        assert golden.greatest_deviation(folded(built, visible, infrared, text), expected) <= TOLERANCE
+
+
+def test_texture_is_a_term_of_our_own() -> None:
+    image = torch.rand(1, 1, 32, 32)
+    batch = TrainingBatch(image.expand(-1, 3, -1, -1), image, image, (TrainingTexts(),), ({},), ("sample/a",))
+    names = {}
+    for texture in (0.0, 0.5):
+        objective = TextFusionObjective(texture=texture)
+        names[texture] = set(objective.loss(objective.build(), batch, np.random.default_rng(0)))
+        assert objective.card()["texture"] == texture
+    assert names[0.5] - names[0.0] == {"texture"}
 
 
 def test_objective_lowers_its_loss() -> None:
