@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -25,7 +26,7 @@ from torch import Tensor
 from tgfbench.benchmark.compat import ensure_torchvision
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, suggest
 from tgfbench.benchmark.images import write_atomically
-from tgfbench.benchmark.weights import sha256_of
+from tgfbench.benchmark.weights import Checkpoint, load_strict, sha256_of
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,41 @@ class CLIP(TextEncoder):
         end = int(ids.argmax(dim=1))
         pooled = states[0, end] @ model.text_projection
         return states[0, : end + 1].numpy().copy(), pooled.numpy().copy()
+
+
+class EmbeddedCLIP(CLIP):
+    """The text tower of OpenAI's CLIP ViT-B/32 out of another model's checkpoint; features as those of ``CLIP``.
+
+    Args:
+        state: the tensors of CLIP under OpenAI's names; those of the image tower may be absent.
+        checkpoint: the file they come from.
+
+    Raises:
+        WeightsError: tensors of the text tower are missing or misshaped.
+    """
+
+    width = 512
+
+    def __init__(self, state: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+        TextEncoder.__init__(self)
+        self.architecture, self._digest = "ViT-B-32-quickgelu", checkpoint.sha256[:16]
+        ensure_torchvision()
+        import open_clip
+        from open_clip.transformer import QuickGELU, TextTransformer
+
+        # OpenAI's names are open_clip's without the prefix, except that the logit scale is no part of the tower there.
+        own = {name: value for name, value in state.items() if name != "logit_scale" and not name.startswith("visual.")}
+        tower = TextTransformer(act_layer=QuickGELU)
+        load_strict(tower, own, checkpoint.path)
+        self._model = open_clip.get_tokenizer(self.architecture), tower.eval()  # type: ignore[misc]
+
+    def _encode_one(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        tokenizer, tower = self._model
+        count, most = len(tokenizer.encode(text)), tower.context_length - 2
+        if count > most:
+            found, expected = f"{count} tokens: {text!r}", f"at most {most}; the authors refuse longer texts"
+            raise DataError("encoding a text with CLIP", found=found, expected=expected, hint="shorten the text")
+        return super()._encode_one(text)
 
 
 class PretrainedText(TextEncoder):

@@ -27,20 +27,39 @@ def read_network(path: Path, build: Callable[..., Network]) -> tuple[Network, di
     Raises:
         WeightsError: unreadable, an unusable configuration, or tensors that do not fit the network.
     """
+    state, config, metadata = read_state(path)
+    return fit_network(path, build, config, state), metadata
+
+
+def read_state(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any], dict[str, Any]]:
+    """Return the state dict of a checkpoint, the configuration that lies beside it ({} without one), and its metadata.
+
+    Raises:
+        WeightsError: unreadable.
+    """
     content, metadata = read_checkpoint(path)
-    state, config = content, metadata.get("config", {})
     for container in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
-            state, config = content[container], content.get("config", {})
-            break
+            return without_prefix(content[container]), content.get("config", {}), metadata
+    return without_prefix(content), metadata.get("config", {}), metadata
+
+
+def fit_network(
+    path: Path, build: Callable[..., Network], config: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> Network:
+    """Return the network of that configuration and state, in eval mode.
+
+    Raises:
+        WeightsError: an unusable configuration, or tensors that do not fit the network; names ``path``.
+    """
     try:
         network = build(**config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"loading {path}", found=f"the configuration {config}: {error}", expected="arguments of build_network"
         ) from error
-    load_strict(network, without_prefix(state), path)
-    return network.eval(), metadata
+    load_strict(network, state, path)
+    return network.eval()
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> Mapping[str, Tensor]:

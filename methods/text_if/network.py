@@ -269,7 +269,7 @@ class TextIFNetwork(nn.Module):
         if size not in SIZES:
             raise ValueError(f"no size is called {size!r}, there are {', '.join(SIZES)}")
         self.size = replace(SIZES[size], text_width=text_width or SIZES[size].text_width)
-        self.config = {"size": size, "text_width": self.size.text_width}
+        self.config: dict[str, Any] = {"size": size, "text_width": self.size.text_width}
         channels = self.size.channels
         self.encoder_A = Encoder(self.size)
         self.encoder_B = Encoder(self.size)

@@ -1,0 +1,291 @@
+"""Text-IF as a fusion method: the sentence's feature, the network, and what the authors do before and after it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from tgfbench.benchmark.errors import DataError, WeightsError
+from tgfbench.benchmark.text import EmbeddedCLIP, FeatureFiles, TextEncoder, load_text_encoder
+from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
+from tgfbench.methods._checkpoints import fit_network, read_state
+from tgfbench.methods._text import choose_encoder
+from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
+from tgfbench.methods.text_if.network import TextIFNetwork, build_network
+
+if TYPE_CHECKING:
+    from tgfbench.methods.text_if.objective import TextIFObjective
+
+REPOSITORY = "https://github.com/XunpengYi/Text-IF"
+LAYOUT = (
+    "torch file; state dict in the entry 'model', CLIP ViT-B/32 in it under the prefix 'model_clip.' (image tower not "
+    "needed); beside it 'optimizer', 'lr_scheduler', 'epoch' and 'args'"
+)
+CLIP_PREFIX = "model_clip."
+ENCODER_OF_WIDTH = {512: "clip", 384: "minilm"}
+NEUTRAL = "fuse the infrared and the visible light image"
+MULTIPLE = 16
+"""The authors reduce both sides to multiples of this."""
+
+
+def _entry(name: str, what: str, drive: str, baidu: str, code: str, trained_on: str) -> WeightsInfo:
+    """Return the catalogue entry of one of the authors' files."""
+    url = f"https://drive.google.com/file/d/{drive}"
+    return WeightsInfo(
+        name=name.replace("_", "-"),
+        origin="authors",
+        url=url,
+        licence="MIT",
+        layout=LAYOUT,
+        get=f"download {name}.pth ({what}) from {url} (Baidu {baidu}, code {code}), linked from {REPOSITORY}",
+        trained_on=(trained_on,) if trained_on else (),
+    )
+
+
+class TextIF(FusionMethod):
+    """Fusion in colour that mends the degradation named by a sentence.
+
+    An empty prompt stands for the neutral sentence, under which nothing is mended.
+
+    Args:
+        checkpoint: an authors' file or one that ``tgfbench train text-if`` wrote.
+        device: where to compute.
+        text_features: ``.npy`` file with the feature (1, D) of one sentence for all samples, or a folder with
+            ``<sample key>.npy``; the prompts are then ignored.
+        text_encoder: ``clip`` or ``minilm``; ``auto`` takes the CLIP in the checkpoint, or the encoder that has the
+            network's text width.
+        text_weights: of the text encoder, where the checkpoint holds none; for CLIP a file of OpenAI's ViT-B/32.
+        postprocess: ``authors`` reduces both sides to multiples of 16, stretches the fused image to the full range and
+            rounds to 8 bits, as the authors do before they save, then enlarges it to the size of the input, which the
+            authors do not; ``plain`` mirrors the images outwards instead and does not stretch.
+
+    Raises:
+        WeightsError: the checkpoint does not fit, or there is neither a text feature nor an encoder for it.
+        DataError: no text features where they should be.
+        UsageError: a text encoder of another width than the network's.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="text-if",
+        title="Text-IF",
+        paper="Text-IF: Leveraging Semantic Text Guidance for Degradation-Aware and Interactive Image Fusion",
+        venue="CVPR",
+        year=2024,
+        arxiv="2403.16387",
+        licence="MIT",
+        repository=REPOSITORY,
+        text_use="test",
+        text_role="instruction",
+        # The authors advise a sentence without degradation for comparisons with methods that take no text.
+        default_text=NEUTRAL,
+        weights=(
+            _entry(
+                "text_fusion",
+                "low light, over-exposure, infrared low contrast and noise",
+                "13yYzMUV_EXu-y2Yb82rDy0MmzPcGqGCY",
+                "1VdedSkychRRxkUP-fbRiYw",
+                "cgrm",
+                "ems-lite (train)",
+            ),
+            _entry(
+                "simple_fusion",
+                "fusion without restoration",
+                "1B_xOgS3SYIiTRGX2sZJ-0Vckbc76yXDQ",
+                "1iMtAUaetvSS4Upf8BWIE8w",
+                "nh9y",
+                "",
+            ),
+            _entry(
+                "text_fusion_power",
+                "nine degradations; the authors advise it only where many kinds occur",
+                "1jstLiOp-ZBppz_vZhyG55YeUYFLyOdrP",
+                "1wydIlgurftN5tyCa6Nt7mg",
+                "rwth",
+                "ems-full (train)",
+            ),
+        ),
+        trained_on=("ems-lite (train)",),
+        reported=tuple(
+            Reported(dataset=dataset, metric=metric, value=value, source=source)
+            for source, metrics, rows in (
+                (
+                    "re-test in PTFuse, IEEE IoT-J 2026",
+                    ("vif", "en", "sd", "sf", "ag", "ei"),
+                    {
+                        "msrs": (1.0775, 6.7866, 42.9689, 11.4112, 3.7790, 42.0606),
+                        "fmb": (0.9353, 6.6954, 35.0029, 12.9427, 4.0058, 45.4567),
+                        "m3fd": (0.8884, 6.8927, 36.3843, 14.4388, 4.8766, 53.3129),
+                    },
+                ),
+                (
+                    "re-test in ControlFusion, NeurIPS 2025",
+                    ("en", "sd", "vif", "qabf"),
+                    {
+                        "msrs": (6.619, 55.881, 0.753, 0.656),
+                        "llvip": (6.364, 49.868, 0.859, 0.566),
+                        "roadscene": (6.836, 47.596, 0.634, 0.609),
+                        "fmb": (7.397, 47.726, 0.568, 0.528),
+                    },
+                ),
+                (
+                    "re-test in ControlFuse, AAAI 2026",
+                    ("en", "sd", "sf", "ag", "vif", "qabf"),
+                    {
+                        "msrs": (5.91, 59.61, 11.24, 3.66, 1.02, 0.71),
+                        "roadscene": (4.94, 52.09, 12.53, 4.61, 0.71, 0.52),
+                        "m3fd": (6.11, 64.21, 15.53, 6.30, 0.88, 0.74),
+                    },
+                ),
+            )
+            for dataset, values in rows.items()
+            for metric, value in zip(metrics, values, strict=True)
+        ),
+        tags=("native", "attention", "restoration"),
+    )
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        text_features: str | Path | None = None,
+        text_encoder: str = "auto",
+        text_weights: str | None = None,
+        postprocess: Literal["authors", "plain"] = "authors",
+    ) -> None:
+        super().__init__(checkpoint, device)
+        if checkpoint is None:
+            raise WeightsError("loading Text-IF", found="no weights", hint=self.info.weights[0].get)
+        network, clip = read_parts(checkpoint.path)
+        self.network = network.to(self.device)
+        self.postprocess = postprocess
+        width = network.config["text_width"]
+        self.text: FeatureFiles | TextEncoder
+        if text_features is not None:
+            self.text = FeatureFiles(text_features, width)
+        elif clip and text_weights is None and text_encoder in ("auto", "clip"):
+            self.text = EmbeddedCLIP(clip, checkpoint)
+        else:
+            self.text = outer_encoder(text_encoder, text_weights, width)
+
+    @classmethod
+    def objective(cls, **options: Any) -> TextIFObjective:
+        """Return what ``tgfbench train text-if`` minimises; the options are those of ``TextIFObjective``."""
+        from tgfbench.methods.text_if.objective import TextIFObjective
+
+        return TextIFObjective(**options)
+
+    @torch.inference_mode()
+    def fuse(self, batch: FusionBatch) -> Tensor:
+        """Fuse a batch; masks are ignored.
+
+        Raises:
+            DataError: an image too small for the network, or a text feature that does not fit.
+        """
+        height, width = batch.visible.shape[-2:]
+        if self.postprocess == "authors":
+            return resized(self.saved(batch), (height, width))
+        margins = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
+        visible, infrared = (F.pad(image, margins, mode="replicate") for image in (batch.visible, batch.infrared))
+        fused = self._fuse(visible, infrared, self._features(batch))[..., :height, :width]
+        return (fused.clamp_(0, 1) * 255).round_() / 255
+
+    @torch.inference_mode()
+    def saved(self, batch: FusionBatch) -> Tensor:
+        """Return the images that the authors save: float32 (B, 3, H', W'), sides reduced to multiples of 16.
+
+        Raises:
+            DataError: as for ``fuse``.
+        """
+        height, width = batch.visible.shape[-2:]
+        if min(height, width) < MULTIPLE:
+            doing = f"fusing {', '.join(batch.keys)} with Text-IF"
+            raise DataError(doing, found=f"{width} x {height} pixels", expected=f"at least {MULTIPLE} pixels a side")
+        size = (height - height % MULTIPLE, width - width % MULTIPLE)
+        visible, infrared = (resized(image, size) for image in (batch.visible, batch.infrared))
+        return stretched(self._fuse(visible, infrared, self._features(batch)))
+
+    def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
+        """Return the raw fused images (B, 3, H, W)."""
+        return self.network(visible=visible, infrared=infrared, text_feature=text)
+
+    def _features(self, batch: FusionBatch) -> Tensor:
+        """Return (B, D)."""
+        if not isinstance(self.text, FeatureFiles):
+            return self.text.encode([text.strip() or NEUTRAL for text in batch.texts]).pooled.to(self.device)
+        features = [self.text.read(key) for key in batch.keys]
+        for key, feature in zip(batch.keys, features, strict=True):
+            if len(feature) != 1:
+                doing, found = f"reading the text feature of {key} from {self.text.path}", f"{len(feature)} vectors"
+                raise DataError(doing, found=found, expected=f"one sentence's feature, float (1, {self.text.width})")
+        return torch.cat(features).to(self.device)
+
+    def provenance(self) -> dict[str, Any]:
+        return {"postprocess": self.postprocess, "text": self.text.identity, "network": self.network.config}
+
+
+def read_parts(path: Path) -> tuple[TextIFNetwork, dict[str, Tensor]]:
+    """Return the network of a checkpoint, in eval mode, and the tensors of the CLIP in it ({} without one).
+
+    Raises:
+        WeightsError: unreadable, an unusable configuration, or tensors that do not fit the network.
+    """
+    # The authors' training script stores its command line, which is a class of Python's own.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        state, config, _ = read_state(path)
+    clip = {}
+    if isinstance(state, Mapping):
+        names = [str(name) for name in state]
+        clip = {name.removeprefix(CLIP_PREFIX): state[name] for name in names if name.startswith(CLIP_PREFIX)}
+        state = {name: state[name] for name in names if not name.startswith(CLIP_PREFIX)}
+    return fit_network(path, build_network, config, state), clip
+
+
+def outer_encoder(encoder: str, weights: str | None, width: int) -> TextEncoder:
+    """Return a text encoder of that width that is not part of the checkpoint.
+
+    Raises:
+        WeightsError: it lacks its weights; says how to get them.
+        UsageError: no such encoder, or one of another width.
+    """
+    chosen = ENCODER_OF_WIDTH.get(width, encoder) if encoder == "auto" else encoder
+    if chosen != "clip":
+        return choose_encoder("Text-IF", encoder, weights, width, ENCODER_OF_WIDTH)
+    if weights is None:
+        raise WeightsError(
+            "loading Text-IF",
+            found="neither a text feature nor weights of the text encoder CLIP",
+            expected=f"one of them: this checkpoint holds no CLIP (names with the prefix {CLIP_PREFIX})",
+            hint="text_weights=FILE with the weights of OpenAI's CLIP ViT-B/32, or text_features=FILE.npy with its "
+            f"text feature, float (1, {width}), not normalised",
+        )
+    return load_text_encoder("clip", weights=weights, architecture="ViT-B-32-quickgelu")
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return 8-bit images (B, C, H, W) in [0, 1] in another size, as Pillow resizes them (bicubic, antialiased)."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    planes = (images * 255).round().to(torch.uint8).cpu().flatten(0, 1).numpy()
+    # Pillow resizes each channel by itself.
+    scaled = np.stack([np.asarray(Image.fromarray(plane).resize(size[::-1])) for plane in planes])
+    return torch.from_numpy(scaled).view(*images.shape[:2], *size).to(images) / 255
+
+
+def stretched(fused: Tensor) -> Tensor:
+    """Return (B, 3, H, W), clamped, each image stretched to the full range and rounded; a constant one becomes black.
+
+    Least and greatest value are those over all pixels and channels.
+    """
+    fused = fused.clamp(0, 1)
+    least, most = (extreme(fused, (1, 2, 3), keepdim=True).double() for extreme in (torch.amin, torch.amax))
+    factor = torch.where(most > least, 255 / (most - least), torch.zeros_like(most))
+    return ((fused * factor - least * factor).float().round() / 255).clamp_(0, 1)
