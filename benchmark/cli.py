@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
+from tgfbench.benchmark.cli_audit import audit_app
 from tgfbench.benchmark.cli_boards import boards_app
 from tgfbench.benchmark.cli_datasets import datasets_app
 from tgfbench.benchmark.cli_options import (
@@ -52,6 +53,7 @@ weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: what there is
 app.add_typer(weights_app, name="weights")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(boards_app)
+app.add_typer(audit_app)
 
 
 class Kind(StrEnum):
@@ -62,6 +64,7 @@ class Kind(StrEnum):
     datasets = "datasets"
     tasks = "tasks"
     protocols = "protocols"
+    degradations = "degradations"
 
 
 def main() -> None:
@@ -211,7 +214,9 @@ def fuse(
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="The method to train.")],
-    data: Annotated[str, typer.Option(help="Training data: name[:split][*share], comma-separated.")] = "sample",
+    data: Annotated[
+        str, typer.Option(help="name[:split][*share], comma-separated; a name may be degraded: msrs+haze:3.")
+    ] = "sample",
     data_root: DataRoot = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
     batch: Annotated[int, typer.Option(help="Crops per step.")] = 4,

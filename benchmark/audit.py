@@ -1,0 +1,368 @@
+"""Runs the text-guidance audit: fuses every sample under its counterfactual prompts, measures, judges, stores.
+
+What is measured is in ``tgfbench.metrics.audit``; here is what makes it resumable and cheap: every distinct text of a
+sample is fused once, the text encoders remember every text, and measuring runs beside fusing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tgfbench.benchmark.audit_data import subject_of, targets_of
+from tgfbench.benchmark.audit_store import AuditFolder
+from tgfbench.benchmark.engines import fuse_sample, message_of
+from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.images import read_visible
+from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
+from tgfbench.benchmark.runner import Progress, provenance
+from tgfbench.metrics.audit import measures, prompts
+from tgfbench.metrics.audit.measures import Evidence, SampleMeasures, Target, measure_sample
+from tgfbench.metrics.audit.movement import jittered, lpips_installed
+from tgfbench.metrics.audit.prompts import Prompt, by_key, counterfactual_prompts, prompts_hash, read_prompts
+from tgfbench.metrics.audit.verdict import Audit, judge
+
+if TYPE_CHECKING:
+    from tgfbench.datasets.base import Dataset, Sample
+    from tgfbench.methods.base import MethodInfo
+
+REPEAT, JITTER = "+repeat", "+jitter"
+"""Names of the two outputs that give the noise floor; no prompt can be called so."""
+KEPT_SAMPLES = 48
+"""So many samples stay decoded for the next method: 100 MiB at 640 x 480."""
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What to audit, besides the methods.
+
+    Attributes:
+        dataset: the samples.
+        seed: of the choice among several texts, of the generated prompts and of the jitter.
+        prompts: a prompt file, or None to generate the prompts.
+        masks: ``labels`` hands the dataset's own labels to the method with every prompt, ``none`` does not.
+        pictures: of how many samples the outputs are kept and pictured.
+    """
+
+    dataset: DatasetRequest
+    seed: int = 0
+    prompts: Path | None = None
+    masks: str = "none"
+    pictures: int = 3
+
+
+@dataclass
+class AuditReport:
+    """What happened to the audit of one method.
+
+    Attributes:
+        title: method and weights.
+        store: its folder.
+        samples: number of samples asked for.
+        fused: images fused now.
+        measured: samples measured now.
+        failures: message by key.
+        audit: statistics and verdict, None where no sample could be measured.
+        seconds: wall time.
+    """
+
+    title: str
+    store: AuditFolder
+    samples: int
+    fused: int = 0
+    measured: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    audit: Audit | None = None
+    seconds: float = 0.0
+
+
+class Scenes:
+    """The samples of a dataset with their objects, the last ones kept decoded; shared by all methods.
+
+    Args:
+        dataset: opened dataset.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._load = lru_cache(maxsize=KEPT_SAMPLES)(self._decode)
+
+    def _decode(self, key: str) -> tuple[Sample, list[Target]]:
+        sample = self.dataset.load(key)
+        return sample, targets_of(sample, self.dataset.info)
+
+    def sample(self, key: str) -> Sample:
+        """Return a sample."""
+        return self._load(key)[0]
+
+    def targets(self, key: str) -> list[Target]:
+        """Return the labelled objects of a sample."""
+        return self._load(key)[1]
+
+    def prompts(self, info: MethodInfo, seed: int) -> list[Prompt]:
+        """Generate the prompts for methods of this card; samples that cannot be read are left out."""
+        subjects = []
+        for key in self.dataset.keys:
+            try:
+                sample, targets = self._load(key)
+            except DataError:
+                # It fails again, by name, when its turn comes.
+                continue
+            subjects.append(subject_of(sample, targets, info, seed))
+        return counterfactual_prompts(subjects, info.text_role, seed)
+
+
+@dataclass
+class PlannedAudit:
+    """An audit that can start.
+
+    Attributes:
+        planned: method and dataset, loaded and checked.
+        request: how it was asked for.
+        scenes: the samples.
+        root: folder of the store.
+    """
+
+    planned: PlannedRun
+    request: AuditRequest
+    scenes: Scenes
+    root: Path
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The prompts, generated or read."""
+        if self.request.prompts is not None:
+            return read_prompts(self.request.prompts, self.planned.dataset.keys)
+        return self.scenes.prompts(self.planned.method.info, self.request.seed)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the numbers."""
+        return {
+            **self.planned.identity,
+            "seed": self.request.seed,
+            "prompts": prompts_hash(self.prompts),
+            "prompts_origin": "file" if self.request.prompts else f"generated, version {prompts.VERSION}",
+            "measures": measures.VERSION,
+            "lpips": lpips_installed(),
+        }
+
+    @cached_property
+    def store(self) -> AuditFolder:
+        """Where the audit lies."""
+        return AuditFolder.of(self.root, self.identity)
+
+
+def plan_audits(
+    methods: Sequence[MethodRequest], request: AuditRequest, root: Path, *, controls: bool = False
+) -> list[PlannedAudit]:
+    """Open the dataset, load the methods, and refuse what cannot work.
+
+    Args:
+        methods: what to audit.
+        request: on what.
+        root: folder of the store.
+        controls: also audit the four methods of known behaviour, first.
+
+    Raises:
+        UsageError, DataError, WeightsError, PluginError: with the name, file and remedy.
+    """
+    if request.pictures < 0:
+        raise UsageError("reading --pictures", found=str(request.pictures), expected="0 or more")
+    masks: Any = request.masks
+    specs = [RunSpec(request.dataset, method, (), "dataset", request.seed, masks) for method in methods]
+    planned = plan_runs(specs, root)
+    dataset = planned[0].dataset if planned else request.dataset.open()
+    if not dataset.keys:
+        raise UsageError(f"auditing on {dataset.info.name}", found="no usable pair", hint=dataset.info.layout)
+    scenes = Scenes(dataset)
+    if controls:
+        from tgfbench.benchmark.audit_controls import CONTROLS
+
+        planned = [
+            PlannedRun(
+                RunSpec(request.dataset, MethodRequest(control.info.name), (), "dataset", request.seed, masks),
+                dataset, control(scenes.targets), (), root,
+            )
+            for control in CONTROLS
+        ] + planned  # fmt: skip
+    return [PlannedAudit(run, request, scenes, root) for run in planned]
+
+
+def audit(
+    planned: PlannedAudit,
+    *,
+    overwrite: Overwrite = "only-missing",
+    progress: Progress = lambda done, total: None,
+) -> AuditReport:
+    """Bring one audit to completion and judge it.
+
+    Args:
+        planned: the audit.
+        overwrite: ``only-missing`` does what is not there, ``always`` starts anew, ``never`` only judges what is there.
+        progress: called after every sample.
+
+    Returns:
+        The report; samples that failed are named in it and left out of the statistics.
+    """
+    store, keys = planned.store, list(planned.planned.dataset.keys)
+    report = AuditReport(planned.planned.title, store, len(keys))
+    started = time.perf_counter()
+    with store.locked():
+        if overwrite == "always":
+            store.forget()
+        content = {**store.read_json(), "identity": planned.identity, **planned.planned.facts}
+        done = store.load(keys)
+        missing = [key for key in keys if key not in done] if overwrite != "never" else []
+        if missing or "provenance" not in content:
+            content["provenance"] = provenance(planned.planned)
+            store.write_json({**content, "result": None})
+            prompts.write_prompts(store.prompts_path, planned.prompts)
+        try:
+            done |= _measure(planned, missing, report, progress)
+        finally:
+            # Also after Ctrl-C: the journal alone would do, a tidy file is better.
+            store.save(keys)
+        store.save_failures(report.failures)
+        samples = [done[key] for key in keys if key in done]
+        if samples:
+            report.audit = judge(samples, planned.planned.method.info.text_use)
+            result = _as_json(report.audit, report.failures)
+            if content.get("result") != result:
+                store.write_json({**content, "result": result})
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _measure(
+    planned: PlannedAudit, keys: Sequence[str], report: AuditReport, progress: Progress
+) -> dict[str, SampleMeasures]:
+    """Fuse and measure samples, one after the other; loading the next and measuring the last go on meanwhile."""
+    measured: dict[str, SampleMeasures] = {}
+    pictured = set(planned.planned.dataset.keys[: planned.request.pictures])
+    own = by_key(planned.prompts, planned.planned.dataset.keys)
+    progress(0, len(keys))
+    with ThreadPoolExecutor(1, "load") as loader, ThreadPoolExecutor(1, "measure") as measurer:
+        waiting: tuple[str, Future[SampleMeasures]] | None = None
+
+        def settle() -> None:
+            if waiting is None:
+                return
+            key, future = waiting
+            try:
+                measured[key] = future.result()
+            # Any failure of one sample is that sample's: the others go on.
+            except Exception as error:
+                report.failures[key] = message_of(error)
+                return
+            planned.store.add(measured[key])
+            report.measured += 1
+            if key not in pictured:
+                planned.store.drop_images(key)
+
+        ahead = loader.submit(planned.scenes.sample, keys[0]) if keys else None
+        for number, key in enumerate(keys):
+            try:
+                sample = ahead.result() if ahead else planned.scenes.sample(key)
+                following = keys[number + 1 : number + 2]
+                ahead = loader.submit(planned.scenes.sample, following[0]) if following else None
+                evidence = _gather(planned, sample, own[key], report)
+            # As above.
+            except Exception as error:
+                report.failures[key] = message_of(error)
+                evidence = None
+            settle()
+            waiting = (key, measurer.submit(measure_sample, evidence)) if evidence else None
+            progress(number, len(keys))
+        settle()
+        progress(len(keys), len(keys))
+    return measured
+
+
+def _gather(planned: PlannedAudit, sample: Sample, own: Sequence[Prompt], report: AuditReport) -> Evidence:
+    """Fuse a sample under all its prompts, each distinct text once; outputs of an interrupted attempt are taken over."""
+    method, store, key = planned.planned.method, planned.store, sample.key
+    masks = _masks(sample) if planned.request.masks == "labels" else None
+
+    def output(name: str, text: str, shown: Sample = sample) -> np.ndarray:
+        found = store.read_image(key, name, text)
+        if found is None:
+            found = fuse_sample(method, shown, text, masks)
+            store.write_image(key, name, text, found)
+            report.fused += 1
+        return found
+
+    fused: dict[str, np.ndarray] = {}
+    for prompt in own:
+        if prompt.text not in fused:
+            fused[prompt.text] = output(prompt.id, prompt.text)
+    matching = next(prompt.text for prompt in own if prompt.kind == "matching")
+    generator = _generator(planned.request.seed, key)
+    disturbed = dataclasses.replace(
+        sample, visible=jittered(sample.visible, generator), infrared=jittered(sample.infrared, generator)
+    )
+    return Evidence(
+        key=key,
+        prompts=own,
+        fused=fused,
+        repeated=output(REPEAT, matching),
+        jittered=output(JITTER, matching, disturbed),
+        visible=sample.visible,
+        infrared=sample.infrared,
+        targets=planned.scenes.targets(key),
+        reference=sample.reference,
+    )
+
+
+def _masks(sample: Sample) -> np.ndarray | None:
+    from tgfbench.datasets.labels import rasterise
+
+    return None if sample.labels is None else rasterise(sample.labels, sample.infrared.shape)
+
+
+def _generator(seed: int, key: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"jitter:{seed}:{key}".encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest, np.uint32))
+
+
+def _as_json(result: Audit, failures: Mapping[str, str]) -> dict[str, Any]:
+    """Return a result as JSON; numbers that do not exist are null."""
+
+    def number(value: float | None) -> float | None:
+        return None if value is None or not np.isfinite(value) else value
+
+    return {
+        "verdict": result.verdict.value,
+        "reasons": list(result.reasons),
+        "remarks": list(result.remarks),
+        "images": result.images,
+        "objects": result.objects,
+        "failed": len(failures),
+        "estimates": {
+            name: {
+                "value": number(found.value), "low": number(found.low), "high": number(found.high),
+                "images": found.images, "p": found.p,
+            }
+            for name, found in result.estimates.items()
+        },
+    }  # fmt: skip
+
+
+
+def kept_outputs(store: AuditFolder, own: Sequence[Prompt]) -> dict[str, np.ndarray]:
+    """Return the outputs by prompt id that lie in the store for one sample, for its pictures."""
+    by_text: dict[str, np.ndarray] = {}
+    for prompt in own:
+        path = store.image_path(prompt.key, prompt.id)
+        if path.is_file():
+            by_text[prompt.text] = read_visible(path)
+    return {prompt.id: by_text[prompt.text] for prompt in own if prompt.text in by_text}

@@ -1,0 +1,97 @@
+"""What ``tgfbench audit`` does from request to terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+
+from tgfbench.benchmark.audit import AuditReport, AuditRequest, Scenes, audit, plan_audits
+from tgfbench.benchmark.audit_controls import Control
+from tgfbench.benchmark.audit_store import FOLDER, find_audits
+from tgfbench.benchmark.errors import MAX_LISTED, UsageError
+from tgfbench.benchmark.images import write_text
+from tgfbench.benchmark.plan import MethodRequest, Overwrite
+from tgfbench.benchmark.session import console, progress_bar
+from tgfbench.metrics.audit.prompts import write_prompts
+from tgfbench.metrics.audit.report import render_csv, render_markdown
+
+
+def audit_all(
+    methods: Sequence[MethodRequest],
+    request: AuditRequest,
+    root: Path,
+    left_out: Mapping[str, str],
+    *,
+    controls: bool,
+    overwrite: Overwrite,
+) -> bool:
+    """Audit methods, print their verdicts, and rebuild the report.
+
+    Args:
+        methods: what to audit.
+        request: on what.
+        root: folder of the store.
+        left_out: reason by name of methods a group name left out.
+        controls: also audit the methods of known behaviour and check their verdicts.
+        overwrite: see ``audit.audit``.
+
+    Returns:
+        True if every sample could be measured and every control got its verdict.
+    """
+    if not methods and not controls:
+        raise UsageError("planning an audit", found="no method that can run here", hint="tgfbench doctor")
+    for name, reason in left_out.items():
+        console.print(f"left out {escape(name)}: {escape(reason)}")
+    fine = True
+    for planned in plan_audits(methods, request, root, controls=controls):
+        with progress_bar(planned.planned.title) as progress:
+            report = audit(planned, overwrite=overwrite, progress=progress)
+        method = planned.planned.method
+        method.close()
+        _print(report)
+        if isinstance(method, Control) and report.audit is not None:
+            right = report.audit.verdict is method.expected
+            console.print(f"  control: expected {method.expected.value!r}: {'right' if right else '[red]WRONG[/]'}")
+            fine &= right
+        fine &= not report.failures and report.audit is not None
+    paths = write_report(root)
+    console.print("written: " + ", ".join(str(path) for path in paths))
+    return fine
+
+
+def write_report(root: Path) -> list[Path]:
+    """Rebuild ``audits/audit.csv`` and ``audits/audit.md`` from all audits of a store; returns their paths."""
+    contents = [{**folder.read_json(), "id": folder.folder.name} for folder in find_audits(root)]
+    written = []
+    for name, render in (("audit.csv", render_csv), ("audit.md", render_markdown)):
+        path = root / FOLDER / name
+        write_text(path, render(contents))
+        written.append(path)
+    return written
+
+
+def write_prompt_file(method: str, request: AuditRequest, path: Path) -> None:
+    """Generate the prompts for a method and write them, to be edited and handed back."""
+    from tgfbench.methods import METHODS
+
+    info = METHODS.load(method).info
+    prompts = Scenes(request.dataset.open()).prompts(info, request.seed)
+    write_prompts(path, prompts)
+    console.print(f"{len(prompts)} prompts of the role {info.text_role} → {escape(str(path))}")
+
+
+def _print(report: AuditReport) -> None:
+    kept = report.samples - report.measured - len(report.failures)
+    did = f"fused {report.fused} images, measured {report.measured} samples, already there {kept}"
+    console.print(f"{escape(report.title)}: {did} ({report.seconds:.1f} s) → {escape(str(report.store.folder))}")
+    for key in sorted(report.failures)[:MAX_LISTED]:
+        console.print(f"  [red]failed[/] {escape(key)}: {escape(report.failures[key])}")
+    if report.audit is None:
+        return
+    console.print(f"  [bold]{escape(report.audit.verdict.value)}[/]")
+    for text in report.audit.reasons:
+        console.print(f"  - {escape(text)}")
+    for text in report.audit.remarks:
+        console.print(f"  - note: {escape(text)}")

@@ -1,0 +1,131 @@
+"""Audits as CSV and Markdown. The same audits give the same bytes: no dates, no machine, no order of execution."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tgfbench.metrics.audit.verdict import Verdict
+
+COLUMNS = (
+    "dataset", "split", "images", "fingerprint", "seed", "masks", "method", "weights", "weights_origin", "audit_id",
+    "prompts_origin", "verdict", "statistic", "value", "low", "high", "n", "p",
+)  # fmt: skip
+
+Content = Mapping[str, Any]
+"""What ``audit.json`` holds."""
+
+_TABLE = (
+    ("text / none", "presence / floor", "how many noise floors the output moves when the prompt is taken away"),
+    ("other meaning", "meaning / floor", "how many noise floors it moves under another meaning"),
+    ("paraphrase", "paraphrase / meaning", "movement under a paraphrase as a share of that; 0 is ideal"),
+    ("nonsense", "nonsense response / sense response", "answer to nonsense as a share of the answer to sense"),
+    ("energy / area", "energy / area", "share of the change inside the named object over its area; 1 is chance"),
+    ("specificity", "specificity", "that share, less the share when something else is named; 0 is chance"),
+    ("contrast", "contrast gain", "gain of the named object's contrast over other words, grey levels"),
+    ("PSNR gain", "PSNR gain, right over wrong", "right over wrong instruction, dB"),
+)
+"""Columns of the Markdown table: heading, statistic, meaning."""
+
+_ORDER = (Verdict.LOCAL, Verdict.GLOBAL, Verdict.WORDING, Verdict.NOTHING, Verdict.UNDECIDED)
+
+
+def newest_first(audits: Sequence[Content]) -> list[Content]:
+    """Return the finished audits in the order of a report: dataset, images, verdict, name."""
+    finished = [content for content in audits if content.get("result")]
+
+    def place(content: Content) -> tuple[Any, ...]:
+        verdict = _ORDER.index(Verdict(content["result"]["verdict"]))
+        return (*_group(content), verdict, label_of(content), content["id"])
+
+    return sorted(finished, key=place)
+
+
+def label_of(content: Content) -> str:
+    """Return ``method@weights``, or the method alone where it has no weights."""
+    identity = content["identity"]
+    return f"{identity['method']}@{identity['weights']}" if identity["weights"] else str(identity["method"])
+
+
+def render_csv(audits: Sequence[Content]) -> str:
+    """Render one line per method and statistic, full precision; what does not exist is empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for content in newest_first(audits):
+        identity, result = content["identity"], content["result"]
+        facts = [
+            identity["dataset"], identity["split"], result["images"], identity["fingerprint"], identity["seed"],
+            identity["masks"], identity["method"], identity["weights"], content["weights_origin"], content["id"],
+            identity["prompts_origin"], result["verdict"],
+        ]  # fmt: skip
+        for statistic, found in result["estimates"].items():
+            numbers = [found["value"], found["low"], found["high"], found["images"], found["p"]]
+            writer.writerow([*facts, statistic, *("" if number is None else repr(number) for number in numbers)])
+    return buffer.getvalue()
+
+
+def render_markdown(audits: Sequence[Content]) -> str:
+    """Render a table per set of images, and for every method what justifies its verdict."""
+    lines = ["# Does the text do anything?", ""]
+    groups: dict[tuple[Any, ...], list[Content]] = {}
+    for content in newest_first(audits):
+        groups.setdefault(_group(content), []).append(content)
+    for (dataset, split, images, fingerprint, seed, masks), members in groups.items():
+        lines += [f"## {dataset}, {split}: {images} images, seed {seed}", ""]
+        lines += [f"Masks handed to the methods: {masks}. Content {fingerprint[:12]}.", ""]
+        lines += _table(members)
+        for content in members:
+            lines += _justification(content)
+    lines += ["Ratios and means are over images, with 95 % bootstrap intervals in brackets:", ""]
+    lines += [f"- *{heading}*: {meaning}" for heading, _, meaning in _TABLE]
+    return "\n".join(lines) + "\n"
+
+
+def _group(content: Content) -> tuple[Any, ...]:
+    identity = content["identity"]
+    return (
+        identity["dataset"], identity["split"], identity["images"], identity["fingerprint"], identity["seed"],
+        identity["masks"],
+    )  # fmt: skip
+
+
+def _table(members: Sequence[Content]) -> list[str]:
+    shown = [
+        (heading, statistic)
+        for heading, statistic, _ in _TABLE
+        if any(statistic in content["result"]["estimates"] for content in members)
+    ]
+    headings = ["method", "verdict", *(heading for heading, _ in shown)]
+    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
+    for content in members:
+        result = content["result"]
+        cells = [_cell(result["estimates"].get(statistic)) for _, statistic in shown]
+        lines.append(f"| {' | '.join([_escaped(label_of(content)), result['verdict'], *cells])} |")
+    return [*lines, ""]
+
+
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["value"] is None:
+        return "n/a"
+    return f"{_short(found['value'])} [{_short(found['low'])}, {_short(found['high'])}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _justification(content: Content) -> list[str]:
+    result = content["result"]
+    head = f"**{_escaped(label_of(content))}** (audit {content['id']}"
+    head += ", project-trained weights" if content["weights_origin"] == "project" else ""
+    head += f"): {result['verdict']}."
+    failed = [f"- {result['failed']} samples failed and are left out"] if result["failed"] else []
+    said = [f"- {_escaped(text)}" for text in (*result["reasons"], *result["remarks"])]
+    return [head, "", *said, *failed, ""]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")

@@ -1,0 +1,281 @@
+"""The audit judged by methods of known behaviour, on rendered and on real pairs; and that it resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tgfbench.benchmark.audit import AuditRequest, PlannedAudit, Scenes, audit
+from tgfbench.benchmark.audit_controls import CONTROLS, BoostsNamed, Control, IgnoresText
+from tgfbench.benchmark.audit_data import subject_of, targets_of
+from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
+from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
+from tgfbench.datasets.msrs import MSRS
+from tgfbench.datasets.sample import SampleDataset
+from tgfbench.methods.base import FusionBatch, MethodInfo
+from tgfbench.metrics.audit.measures import Target
+from tgfbench.metrics.audit.prompts import write_prompts
+from tgfbench.metrics.audit.verdict import Verdict
+
+SEEDS = range(5)
+
+
+class Noisy(Control):
+    """Adds new noise at every call and ignores the text."""
+
+    info = MethodInfo(name="toy-noisy", title="Noisy", text_use="test")
+    generator = torch.Generator().manual_seed(0)
+
+    def fuse(self, batch: FusionBatch) -> Tensor:
+        average = (batch.visible + batch.infrared) / 2
+        return (average + 0.05 * torch.randn(average.shape, generator=self.generator)).clamp(0, 1)
+
+
+class FavoursHot(Control):
+    """Brightens what is hot, by an amount that depends on the wording: moves objects, but not because they are named."""
+
+    info = MethodInfo(name="toy-hot", title="Hot", text_use="test")
+
+    def guide(self, average: Tensor, batch: FusionBatch, row: int) -> Tensor:
+        amount = int.from_bytes(hashlib.sha256(batch.texts[row].encode()).digest()[:2], "big") / 2**16
+        hot = batch.infrared[row] > batch.infrared[row].mean() + batch.infrared[row].std()
+        return average + 0.2 * amount * hot
+
+
+class BoostsOnNonsense(BoostsNamed):
+    """Boosts what is named, and everything on words it does not know."""
+
+    info = MethodInfo(name="toy-boosts-on-nonsense", title="Boosts on nonsense", text_use="test")
+
+    def guide(self, average: Tensor, batch: FusionBatch, row: int) -> Tensor:
+        if "the " in batch.texts[row].lower() or " a" in batch.texts[row].lower():
+            return super().guide(average, batch, row)
+        return super().guide(average, dataclasses.replace(batch, texts=["person car bicycle"]), row)
+
+
+class Shrunk(Dataset):
+    """Every fourth pixel of a dataset, boxes and all: real scenes at the cost of small ones."""
+
+    def __init__(self, whole: Dataset, count: int) -> None:
+        self.whole, self.info, self.split = whole, whole.info, whole.split  # type: ignore[misc]
+        self.keys = tuple(key for key in whole.keys if (labels := whole.load(key).labels) and len(labels.boxes))[:count]
+
+    def load(self, key: str) -> Sample:
+        whole = self.whole.load(key)
+        assert whole.labels is not None
+        labels = Labels(whole.labels.boxes / 4, whole.labels.classes)
+        small = np.ascontiguousarray(whole.visible[::4, ::4]), np.ascontiguousarray(whole.infrared[::4, ::4])
+        return Sample(key, *small, whole.texts, labels)
+
+    def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
+        return self.whole.fingerprint(self.keys) + "/4"
+
+
+class Scrambled(Scenes):
+    """Scenes whose masks are those of other samples: what the audit must not call local."""
+
+    def targets(self, key: str) -> list[Target]:
+        keys = list(self.dataset.keys)
+        others = [t for k in keys if k != key for t in super(Scrambled, self).targets(k)]
+        generator = np.random.default_rng(len(key) + keys.index(key))
+        names = [target.name for target in super().targets(key)]
+        return [Target(name, others[generator.integers(len(others))].mask) for name in names]
+
+
+@lru_cache
+def rendered() -> Scenes:
+    return Scenes(SampleDataset(count=14, width=160, height=120))
+
+
+@lru_cache
+def real(folder: Path) -> Scenes:
+    return Scenes(Shrunk(MSRS(folder, split="test"), 16))
+
+
+def plan(
+    method: type[Control],
+    scenes: Scenes,
+    out: Path,
+    seed: int = 0,
+    targets: Callable[[str], Sequence[Target]] | None = None,
+    **asked: object,
+) -> PlannedAudit:
+    request = AuditRequest(DatasetRequest("sample"), seed, **asked)  # type: ignore[arg-type]
+    spec = RunSpec(request.dataset, MethodRequest(method.info.name), (), "dataset", seed)
+    run = PlannedRun(spec, scenes.dataset, method(targets or scenes.targets), (), out)
+    return PlannedAudit(run, request, scenes, out)
+
+
+def verdict_of(planned: PlannedAudit) -> Verdict:
+    report = audit(planned)
+    assert not report.failures
+    assert report.audit is not None
+    return report.audit.verdict
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.info.name)
+def test_controls_get_their_verdicts_on_rendered_scenes(control: type[Control], seed: int, tmp_path: Path) -> None:
+    assert verdict_of(plan(control, rendered(), tmp_path, seed, pictures=0)) is control.expected
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.info.name)
+def test_controls_get_their_verdicts_on_real_pairs_with_boxes(
+    control: type[Control], shared: Path, tmp_path: Path
+) -> None:
+    assert verdict_of(plan(control, real(shared / "data"), tmp_path, pictures=0)) is control.expected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masks_of_other_samples_make_locality_insignificant(seed: int, tmp_path: Path) -> None:
+    scenes = Scrambled(rendered().dataset)
+    planned = plan(BoostsNamed, scenes, tmp_path, seed, targets=rendered().targets, pictures=0)
+    result = audit(planned).audit
+    assert result is not None
+    assert result.verdict is not Verdict.LOCAL
+    p = result.estimates["energy share above area"].p
+    assert p is not None
+    assert p > 0.01
+
+
+@pytest.mark.parametrize(
+    ("toy", "allowed"),
+    [
+        (Noisy, {Verdict.NOTHING}),
+        (FavoursHot, {Verdict.WORDING, Verdict.GLOBAL}),
+        (BoostsOnNonsense, {Verdict.GLOBAL, Verdict.WORDING}),
+    ],
+    ids=lambda value: value.info.name if isinstance(value, type) else "",
+)
+def test_toys_that_only_seem_to_be_guided_are_not_called_so(
+    toy: type[Control], allowed: set[Verdict], tmp_path: Path
+) -> None:
+    assert verdict_of(plan(toy, rendered(), tmp_path, pictures=0)) in allowed
+
+
+def test_noise_of_its_own_is_remarked(tmp_path: Path) -> None:
+    result = audit(plan(Noisy, rendered(), tmp_path)).audit
+    assert result is not None
+    assert any("not deterministic" in remark for remark in result.remarks)
+
+
+def test_few_images_are_not_judged(tmp_path: Path) -> None:
+    scenes = Scenes(SampleDataset(count=4, width=96, height=72))
+    assert verdict_of(plan(BoostsNamed, scenes, tmp_path)) is Verdict.UNDECIDED
+
+
+class Stops(BoostsNamed):
+    """Is interrupted after some fusions."""
+
+    info = BoostsNamed.info
+    left = 0
+
+    def fuse(self, batch: FusionBatch) -> Tensor:
+        type(self).left -= 1
+        if type(self).left < 0:
+            raise KeyboardInterrupt
+        return super().fuse(batch)
+
+
+def test_an_interrupted_audit_goes_on_and_loses_no_image(tmp_path: Path) -> None:
+    scenes = Scenes(SampleDataset(count=3, width=96, height=72))
+    whole = audit(plan(BoostsNamed, scenes, tmp_path / "whole"))
+    Stops.left = whole.fused // 2
+    stopped = plan(Stops, scenes, tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        audit(stopped)
+    Stops.left = 1000
+    resumed = audit(stopped)
+    assert resumed.fused == whole.fused - whole.fused // 2
+    again = audit(stopped)
+    assert (again.fused, again.measured) == (0, 0)
+    for name in ("per_image.csv", "prompts.jsonl"):
+        assert (stopped.store.folder / name).read_bytes() == (whole.store.folder / name).read_bytes()
+    assert resumed.audit == again.audit == whole.audit
+
+
+def test_a_lost_map_and_a_cut_journal_are_measured_again(tmp_path: Path) -> None:
+    scenes = Scenes(SampleDataset(count=3, width=96, height=72))
+    planned = plan(BoostsNamed, scenes, tmp_path)
+    first = audit(planned).audit
+    (planned.store.folder / "maps" / "test-0001.npz").write_bytes(b"PK")
+    (planned.store.folder / "per_image.journal").write_text('[["test-0002", "rms"')
+    again = audit(planned)
+    assert again.measured == 1
+    assert again.audit == first
+
+
+class Fails(BoostsNamed):
+    """Fails on one sample."""
+
+    info = BoostsNamed.info
+
+    def fuse(self, batch: FusionBatch) -> Tensor:
+        if batch.keys == ["test-0001"]:
+            raise ZeroDivisionError("on purpose")
+        return super().fuse(batch)
+
+
+def test_a_sample_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    scenes = Scenes(SampleDataset(count=3, width=96, height=72))
+    report = audit(plan(Fails, scenes, tmp_path))
+    assert set(report.failures) == {"test-0001"}
+    assert "on purpose" in (report.store.folder / "failures.csv").read_text()
+    assert report.measured == 2
+
+
+def test_prompts_of_a_file_decide_the_audit(tmp_path: Path) -> None:
+    scenes = Scenes(SampleDataset(count=2, width=96, height=72))
+    generated = plan(BoostsNamed, scenes, tmp_path)
+    path = tmp_path / "prompts.jsonl"
+    edited = [prompt for prompt in generated.prompts if prompt.kind != "shuffled"]
+    write_prompts(path, edited)
+    own = plan(BoostsNamed, scenes, tmp_path, prompts=path)
+    assert own.store.folder != generated.store.folder
+    result = audit(own).audit
+    assert result is not None
+    assert "shuffled mae" not in result.estimates
+
+
+def test_only_pictured_samples_keep_their_images(tmp_path: Path) -> None:
+    scenes = Scenes(SampleDataset(count=3, width=96, height=72))
+    planned = plan(IgnoresText, scenes, tmp_path, pictures=1)
+    audit(planned)
+    assert [path.name for path in (planned.store.folder / "images").iterdir()] == ["test-0000"]
+
+
+def test_targets_come_from_the_segmentation_where_it_knows_the_class_else_from_boxes() -> None:
+    dataset = SampleDataset(count=1)
+    sample = dataset.load(dataset.keys[0])
+    assert sample.labels is not None
+    segmentation = np.zeros(sample.infrared.shape, np.uint8)
+    segmentation[100:200, 100:200] = dataset.info.segmentation_classes.index("person")
+    boxes = Labels(np.array([[90, 90, 210, 210], [300, 300, 360, 400]], np.float32), np.array([0, 2]), segmentation)
+    found = {t.name: t.mask for t in targets_of(dataclasses.replace(sample, labels=boxes), dataset.info)}
+    assert found["person"].sum() == 100 * 100
+    assert "car" not in found, "the map knows cars and shows none"
+    found = {t.name: t.mask for t in targets_of(
+        dataclasses.replace(sample, labels=Labels(boxes.boxes, boxes.classes)), dataset.info
+    )}  # fmt: skip
+    assert found["car"].sum() == 60 * 100
+    assert targets_of(dataclasses.replace(sample, labels=None), dataset.info) == []
+
+
+def test_without_texts_the_objects_are_listed_and_a_degraded_sample_gets_a_right_and_a_wrong_instruction() -> None:
+    info = MethodInfo(name="m", title="M", text_use="test")
+    dataset = SampleDataset(count=2, degraded=True, width=96, height=72)
+    sample = dataset.load(dataset.keys[0])
+    silent = dataclasses.replace(sample, texts=Texts())
+    assert subject_of(silent, [Target("person", np.ones((2, 2), bool))], info, 0).matching == "A scene with the people."
+    subject = subject_of(sample, [], info, 0)
+    assert subject.right in sample.texts.instruction
+    assert subject.wrong
+    assert subject.wrong not in sample.texts.instruction
