@@ -11,15 +11,32 @@ from tgfbench.benchmark.cli_options import Out, split_names
 
 boards_app = typer.Typer()
 
+FORMATS = "csv, md, tex, json; svg, png: critical-difference diagrams; comma-separated."
+
 
 @boards_app.command()
 def leaderboard(
     out: Out = Path("runs"),
-    formats: Annotated[str, typer.Option("--format", help="csv, md; comma-separated.")] = "csv,md",
+    formats: Annotated[str, typer.Option("--format", help=FORMATS)] = "csv,md",
     protocol: Annotated[str, typer.Option("--protocol", help="Only the boards of this protocol.")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files, print only their paths.")] = False,
 ) -> None:
-    """Rebuild the leaderboards from the store, print them, and write leaderboard.csv and leaderboard.md."""
+    """Rebuild the leaderboards from the store, print them, and write leaderboard.* in every format asked for."""
     from tgfbench.benchmark import session
 
     session.write_boards(out, split_names(formats, "--format"), quiet, protocol=protocol)
+
+
+@boards_app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A row of a leaderboard: its label, method name or run id.")],
+    second: Annotated[str, typer.Argument(help="The row to compare it with.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Only on this dataset.")] = "",
+    protocol: Annotated[str, typer.Option("--protocol", help="Only under this protocol.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Compare two rows image by image: effect, interval, p-value, wins and the images that would separate them."""
+    from tgfbench.benchmark import session
+
+    session.compare_rows(out, first, second, dataset=dataset, protocol=protocol, as_json=as_json)

@@ -15,6 +15,7 @@ from tgfbench.benchmark.store import Run, find_runs
 RUN_COLUMNS = (
     "run_id", "dataset", "split", "fingerprint", "images", "method", "title", "weights", "weights_origin",
     "reconstruction", "tags", "text_policy", "options", "seen_in_training", "finished_at",
+    "reported", "seconds", "device", "imported", "card",
 )  # fmt: skip
 SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version")
 METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order")
@@ -50,6 +51,8 @@ def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
     identity = content["identity"]
+    provenance = content.get("provenance", {})
+    card = provenance.get("card", {})
     options = {**identity["options"], **({"masks": identity["masks"]} if identity["masks"] != "none" else {})}
     return {
         **{name: identity[name] for name in ("dataset", "split", "fingerprint", "images", "method", "weights")},
@@ -59,6 +62,11 @@ def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
         "text_policy": identity["text_policy"],
         "options": json.dumps(options, sort_keys=True),
         "finished_at": content.get("finished_at") or "",
+        "reported": json.dumps(card.get("reported", [])),
+        "seconds": content.get("fuse_seconds"),
+        "device": "; ".join(filter(None, (provenance.get("device"), provenance.get("machine")))),
+        "imported": "imported" in content,
+        "card": json.dumps({**card, "weights_card": content.get("weights_card", "")}, sort_keys=True),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tgfbench.benchmark.engines import fuse_sample, make_engine
 from tgfbench.benchmark.errors import MAX_LISTED, DataError, TgfbenchError, UsageError, suggest
 from tgfbench.benchmark.images import images_by_stem, read_infrared, read_visible, write_png
-from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
+from tgfbench.benchmark.plan import MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
 from tgfbench.benchmark.profile import profile
 from tgfbench.benchmark.registry import normalise
 from tgfbench.benchmark.results import store_frames
@@ -107,20 +106,42 @@ def write_boards(
     Raises:
         UsageError: one board of several protocols is asked for, or the store has no score of the protocol.
     """
+    from tgfbench.leaderboards import render
     from tgfbench.leaderboards.board import build_boards
-    from tgfbench.leaderboards.render import write_leaderboards
 
+    render.check_formats(formats)
     frames = store_frames(root)
     if protocol:
         frames = _of_protocol(frames, protocol)
-    paths = write_leaderboards(*frames, folder=root, formats=tuple(formats))
+    boards = build_boards(*frames)
+    paths = render.write_boards(boards, root, formats)
     if not quiet:
         from tgfbench.leaderboards.console import boards_to_console
 
         ids = None if datasets is None else {folder.name for folder in datasets}
-        boards = [b for b in build_boards(*frames) if ids is None or ids & set(b.rows.index)]
-        console.print(boards_to_console(boards))
+        console.print(boards_to_console([b for b in boards if ids is None or ids & set(b.rows.index)]))
     console.print("written: " + ", ".join(str(path) for path in paths))
+
+
+def compare_rows(root: Path, first: str, second: str, *, dataset: str, protocol: str, as_json: bool) -> None:
+    """Print a paired comparison of two rows for every board that holds both.
+
+    Raises:
+        UsageError: a row is unknown, or no board holds both; says what keeps them apart.
+    """
+    from tgfbench.leaderboards.board import build_boards
+    from tgfbench.leaderboards.compare import compare
+
+    frames = store_frames(root)
+    found = compare(build_boards(*(_of_protocol(frames, protocol) if protocol else frames)), first, second, dataset)
+    if as_json:
+        from tgfbench.leaderboards.machine import comparisons_to_json
+
+        print(comparisons_to_json(found), end="")
+        return
+    from tgfbench.leaderboards.console import comparisons_to_console
+
+    console.print(comparisons_to_console(found))
 
 
 def _of_protocol(
@@ -161,29 +182,6 @@ def fuse_files(request: MethodRequest, visible: Path, infrared: Path, text: str,
         console.print(f"[red]failed[/] {escape(key)}: {escape(message)}")
     console.print(f"{len(pairs) - len(failures)} of {len(pairs)} pairs fused into {escape(str(out))}")
     return not failures
-
-
-def caption_dataset(request: DatasetRequest, model: str, out: Path | None, options: Mapping[str, Any]) -> bool:
-    """Write a caption sidecar; returns True if every pair was described."""
-    from tgfbench.datasets.captioning import caption
-    from tgfbench.datasets.roots import ROOT_VARIABLE
-
-    dataset = request.open()
-    name = dataset.info.name
-    root = request.root or (Path(os.environ[ROOT_VARIABLE]) if os.environ.get(ROOT_VARIABLE) else None)
-    if "+" in name or (out is None and root is None):
-        raise UsageError(
-            f"captioning {name}",
-            found="a degraded dataset" if "+" in name else "nowhere to write to",
-            expected="the clean dataset, whose captions serve both" if "+" in name else "--out or --data-root",
-        )
-    target = out or Path(str(root)) / "captions" / f"{name}.jsonl"
-    with progress_bar(f"captioning {name}") as progress:
-        report = caption(dataset, model, target, progress=progress, **options)
-    console.print(f"{report.written} pairs described, {report.kept} left as they were → {escape(str(report.out))}")
-    for key, message in list(report.failed.items())[:MAX_LISTED]:
-        console.print(f"  [red]failed[/] {escape(key)}: {escape(message)}")
-    return not report.failed
 
 
 def profile_methods(

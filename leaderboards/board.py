@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from tgfbench.leaderboards.evidence import Evidence, gather_evidence
 from tgfbench.leaderboards.frames import clean_metrics, clean_runs, clean_scores
 from tgfbench.leaderboards.grouping import Group, counted, group_runs, listed
 
@@ -64,6 +66,11 @@ class Board:
     def images(self) -> int:
         """Number of images every mean is taken over."""
         return len(self.keys)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Intervals and tests, computed when first asked for."""
+        return gather_evidence(self.scores, self.means, self.metrics, self.rows)
 
     def per_image(self, metric: str) -> pd.DataFrame:
         """Return one metric's values, index key, one column per run in the order of the table."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.layout import Layout, lay_out
+from tgfbench.leaderboards.compare import Comparison
+from tgfbench.leaderboards.grouping import counted
+from tgfbench.leaderboards.intervals import LEVEL
+from tgfbench.leaderboards.layout import Cell, Layout, lay_out
+from tgfbench.leaderboards.significance import ALPHA
+from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
 
 _STYLES = {"": "", "best": "bold green", "second": "underline"}
 _GAP = 3  # what rich puts between two columns of this box
-_RANK_TITLE = "Rank ↓"
+_RANK_TITLE, _PLACE_TITLE = "Rank ↓", "Place"
 
 
 def boards_to_console(boards: Sequence[Board]) -> RenderableType:
@@ -39,12 +45,15 @@ class _BoardView:
             yield Text(" · ".join(layout.facts), style="dim")
         for number, chunk in enumerate(self._chunks(options.max_width)):
             yield self._table(chunk, with_rank=number == 0, width=options.max_width)
-        for note in layout.footnotes:
+        for found in layout.reported:
+            numbers = f"reported {found.value}, measured here {found.measured}, gap {found.gap}"
+            yield Text(f"- {found.label}: {found.metric}: {numbers} ({found.source})")
+        for note in (*layout.findings, *layout.footnotes):
             yield Text(f"- {note}")
         yield Text("")
 
     def _width(self, column: int) -> int:
-        cells = [len(row.cells[column].text) for row in self.layout.rows]
+        cells = [len(_shown(row.cells[column])) for row in self.layout.rows]
         return max([len(self.layout.columns[column]), *cells]) + _GAP
 
     def _label_width(self, width: int) -> int:
@@ -54,7 +63,7 @@ class _BoardView:
     def _chunks(self, width: int) -> list[list[int]]:
         free = width - self._label_width(width) - _GAP
         chunks: list[list[int]] = [[]]
-        used = len(_RANK_TITLE) + _GAP
+        used = len(_RANK_TITLE) + len(_PLACE_TITLE) + 2 * _GAP
         for column in range(len(self.layout.columns)):
             if used and used + self._width(column) > free:
                 chunks.append([])
@@ -68,10 +77,60 @@ class _BoardView:
         label_width = self._label_width(width)
         table.add_column("Method", overflow="fold", min_width=label_width, max_width=label_width)
         if with_rank:
-            table.add_column(_RANK_TITLE, justify="right", no_wrap=True)
+            for title in (_RANK_TITLE, _PLACE_TITLE):
+                table.add_column(title, justify="right", no_wrap=True)
         for column in columns:
             table.add_column(Text(self.layout.columns[column]), justify="right", no_wrap=True)
         for label, row in zip(self.labels, self.layout.rows, strict=True):
-            cells = [Text(row.cells[column].text, style=_STYLES[row.cells[column].emphasis]) for column in columns]
-            table.add_row(label, *([Text(row.rank)] if with_rank else []), *cells)
+            cells = [Text(_shown(row.cells[column]), style=_STYLES[row.cells[column].emphasis]) for column in columns]
+            table.add_row(label, *([Text(row.rank), Text(row.places)] if with_rank else []), *cells)
         return table
+
+
+def comparisons_to_console(comparisons: Sequence[Comparison]) -> RenderableType:
+    """Return two rows' comparisons, one table per board, as something rich can print."""
+    return Group(*(part for comparison in comparisons for part in _comparison(comparison)))
+
+
+def _comparison(found: Comparison) -> list[RenderableType]:
+    a, b = (visible_text(label) for label in found.labels)
+    board = found.board
+    place = visible_text(f"{board.dataset} ({board.split}, {counted(board.images)}), protocol {board.protocol}")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=True)
+    for title in ("Metric", "A", "B", "A − B", f"{LEVEL:.0%} interval", "p (Holm)", "A : = : B", "effect"):
+        table.add_column(title, justify="left" if title == "Metric" else "right", no_wrap=True)
+    table.add_column("verdict")
+    for _, row in found.table.iterrows():
+        decimals = decimals_for([row["mean_a"], row["mean_b"]])
+        numbers = [number_text(row[name], decimals) for name in ("mean_a", "mean_b", "difference", "low", "high")]
+        arrow = {True: " ↑", False: " ↓", None: ""}[row["higher_is_better"]]
+        table.add_row(
+            Text(visible_text(row["title"]) + arrow), *numbers[:3], Text(f"[{numbers[3]}, {numbers[4]}]"),
+            f"{row['p_holm']:.2g}", f"{row['wins_a']} : {row['equal']} : {row['wins_b']}", f"{row['effect']:+.2f}",
+            Text(_verdict(row)),
+        )  # fmt: skip
+    return [
+        Text(place, style="bold"),
+        Text(f"A: {a} (run {found.runs[0]})"),
+        Text(f"B: {b} (run {found.runs[1]})"),
+        table,
+        Text(
+            "p: Wilcoxon signed-rank test over images, Holm's adjustment over the metrics of this table. "
+            "A : = : B: images on which A is better, both are equal, B is better (without a direction: larger). "
+            "effect: rank-biserial correlation, positive where A is larger.",
+            style="dim",
+        ),
+        Text(""),
+    ]
+
+
+def _verdict(row: pd.Series) -> str:
+    if row["p_holm"] < ALPHA:
+        return {"a": "A is better", "b": "B is better"}.get(row["better"], "A differs from B")
+    if pd.isna(row["needed"]):
+        return "no effect"
+    return f"not separated by {counted(row['images'])}; about {row['needed']:,.0f} would be needed"
+
+
+def _shown(cell: Cell) -> str:
+    return cell.text + "≈" * cell.tied

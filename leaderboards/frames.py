@@ -3,7 +3,9 @@
 ``runs``: one row per run. ``run_id``; ``dataset``, ``split``, ``fingerprint`` (content of the served images),
 ``images`` (pairs asked for); ``method``, ``title``, ``weights``, ``weights_origin`` (authors, project, user or none),
 ``reconstruction``, ``tags`` (comma-joined), ``text_policy``, ``options`` (JSON), ``seen_in_training`` (how many of the
-images the weights were trained on), ``finished_at`` (ISO 8601).
+images the weights were trained on), ``finished_at`` (ISO 8601). Optional: ``reported`` (JSON, the card's list of
+``dataset``, ``metric``, ``value`` and ``source``), ``seconds`` (of one fusion, median), ``device``, ``imported`` (True
+where numbers came in by `tgfbench import`), ``card`` (JSON, what a page about the method shows).
 
 ``scores``: one row per run, image, protocol and metric. ``run_id``, ``key``, ``protocol``, ``metric``, ``value``,
 ``metric_version``.
@@ -26,6 +28,8 @@ RUN_TEXTS = (
     *("text_policy", "options", "finished_at"),
 )
 RUN_COLUMNS = (*RUN_TEXTS, "images", "reconstruction", "seen_in_training")
+RUN_OPTIONAL = {"reported": "[]", "seconds": float("nan"), "device": "", "imported": False, "card": "{}"}
+"""Columns a store need not have, with what stands for their absence."""
 SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version")
 METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order")
 
@@ -40,7 +44,12 @@ def clean_runs(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         raise _nothing_stored("no finished run")
     _require_columns("runs", runs, RUN_COLUMNS)
-    clean = runs[list(RUN_COLUMNS)].copy()
+    given = [column for column in RUN_OPTIONAL if column in runs.columns]
+    clean = runs[[*RUN_COLUMNS, *given]].copy()
+    for column, absent in RUN_OPTIONAL.items():
+        clean[column] = clean[column].where(clean[column].notna(), absent) if column in given else absent
+    clean["seconds"] = clean["seconds"].astype("float64")
+    clean["imported"] = clean["imported"].astype(bool)
     for column in RUN_TEXTS:
         clean[column] = clean[column].astype("object").where(clean[column].notna(), "").astype(str)
     clean["options"] = clean["options"].map(_canonical_options)

@@ -6,8 +6,6 @@ Every output format escapes and decorates this same layout, so all of them say t
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from tgfbench.leaderboards.board import Board
+from tgfbench.leaderboards.findings import findings
 from tgfbench.leaderboards.grouping import counted, listed
+from tgfbench.leaderboards.reported import ReportedRow, reported_rows
+from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
 
-NOT_AVAILABLE = "n/a"
 NOT_RANKED = "–"
 LEGEND = {
     "A": "weights by the method's authors",
@@ -25,12 +25,15 @@ LEGEND = {
     "U": "weights of the user",
     "R": "reconstruction from the paper, no authors' code is public",
     "S": "some of these images were seen in training, see below",
+    "I": "numbers made elsewhere and imported",
 }
 ORIGIN_MARKS = {"authors": "A", "project": "P", "user": "U"}
 READING = (
-    "Every number is a mean over images, the same images for every row of a table. "
-    "↑: higher is better, ↓: lower is better; of the ranked rows the best is bold, the second best underlined. "
-    "Average rank: mean over the metrics with a direction, ties sharing a rank. "
+    "Every number is a mean over images, the same images for every row of a table; in brackets its 95 % bootstrap "
+    "interval over images. ↑: higher is better, ↓: lower is better; of the ranked rows the best is bold, the second "
+    "best underlined. ≈: does not differ significantly from the best (paired Wilcoxon test over images, Holm's "
+    "adjustment over all pairs of the column, level 0.05). Average rank: mean over the metrics with a direction, ties "
+    "sharing a rank; place: 95 % interval of the position another draw of images would give. "
     "Source images are listed last and not ranked."
 )
 
@@ -39,19 +42,33 @@ Emphasis = Literal["", "best", "second"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A rounded number, or n/a, and how it stands out."""
+    """A rounded number, or n/a, and how it stands out.
+
+    Attributes:
+        low, high: ends of its 95 % interval, "" where there is none.
+        tied: does not differ significantly from the best.
+    """
 
     text: str
     emphasis: Emphasis = ""
+    low: str = ""
+    high: str = ""
+    tied: bool = False
+
+    @property
+    def interval(self) -> str:
+        """The interval in brackets, "" where there is none."""
+        return f"[{self.low}, {self.high}]" if self.low else ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run: its label, the legend's letters that apply, its average rank and its values."""
+    """One run: its label, the legend's letters that apply, its average rank, the places it could take, its values."""
 
     label: str
     marks: str
     rank: str
+    places: str
     cells: tuple[Cell, ...]
 
 
@@ -65,6 +82,8 @@ class Layout:
         facts: conditions that hold for the board, each a sentence without its full stop.
         columns: metric titles with their arrows.
         rows: in the order of the board.
+        findings: what the tests say about the board as a whole, each a sentence.
+        reported: numbers of the papers beside those measured here.
         footnotes: remarks about single rows and metrics.
     """
 
@@ -73,6 +92,8 @@ class Layout:
     facts: tuple[str, ...]
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    findings: tuple[str, ...]
+    reported: tuple[ReportedRow, ...]
     footnotes: tuple[str, ...]
 
 
@@ -80,11 +101,13 @@ def lay_out(board: Board) -> Layout:
     """Lay a board out for reading."""
     marks = [_marks(row) for _, row in board.rows.iterrows()]
     columns = [_column(board, metric) for metric in board.metrics.index]
+    places = board.evidence.intervals.place
     rows = tuple(
         Row(
             label=visible_text(row["label"]),
             marks=marks[i],
             rank=f"{row['average_rank']:.2f}" if row["ranked"] else NOT_RANKED,
+            places=_places(*places[:, i]),
             cells=tuple(column[i] for column in columns),
         )
         for i, (_, row) in enumerate(board.rows.iterrows())
@@ -98,38 +121,35 @@ def lay_out(board: Board) -> Layout:
             for title, direction in zip(board.metrics["title"], board.metrics["higher_is_better"], strict=True)
         ),
         rows=rows,
+        findings=tuple(visible_text(text) for text in findings(board)),
+        reported=reported_rows(board),
         footnotes=tuple(visible_text(text) for text in (*_seen(board), *board.notes)),
     )
-
-
-def visible_text(text: str) -> str:
-    """Return text on one line in which control and direction-changing characters are spelt out, e.g. ``\\u202e``."""
-    return "".join(
-        f"\\u{ord(char):04x}" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char for char in text
-    )
-
-
-def decimals_for(values: Iterable[float]) -> int | None:
-    """Return the decimals that show four significant digits of the largest value; None asks for exponents."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    if largest == 0:
-        return 3
-    return None if largest < 1e-4 else max(0, 3 - math.floor(math.log10(largest)))
 
 
 def _column(board: Board, metric: str) -> list[Cell]:
     values = board.means[metric].to_numpy()
     decimals = decimals_for(values)
     emphasis = _emphasis(values, board.rows["ranked"].to_numpy(dtype=bool), board.metrics["higher_is_better"][metric])
-    return [Cell(_number(v, decimals), e) for v, e in zip(values, emphasis, strict=True)]
+    ends = board.evidence.intervals.mean[:, :, board.means.columns.get_loc(metric)]
+    tests = board.evidence.metrics.get(metric)
+    tied = set(tests.tied_with_best) if tests else set()
+    return [
+        Cell(
+            text=number_text(value, decimals),
+            emphasis=emphasis[i],
+            low=number_text(ends[0, i], decimals) if math.isfinite(ends[0, i]) else "",
+            high=number_text(ends[1, i], decimals) if math.isfinite(ends[1, i]) else "",
+            tied=i in tied and emphasis[i] != "best",
+        )
+        for i, value in enumerate(values)
+    ]
 
 
-def _number(value: float, decimals: int | None) -> str:
-    if not math.isfinite(value):
-        return NOT_AVAILABLE
-    if decimals is None:
-        return f"{value:.3e}"
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0 turns -0.0 into 0.0
+def _places(low: float, high: float) -> str:
+    if not math.isfinite(low):
+        return ""
+    return f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
 
 
 def _emphasis(values: np.ndarray, ranked: np.ndarray, higher_is_better: bool | None) -> list[Emphasis]:
@@ -144,7 +164,7 @@ def _emphasis(values: np.ndarray, ranked: np.ndarray, higher_is_better: bool | N
 
 def _marks(row: pd.Series) -> str:
     marks = ORIGIN_MARKS.get(row["weights_origin"], "")
-    return marks + "R" * bool(row["reconstruction"]) + "S" * (row["seen_in_training"] > 0)
+    return marks + "R" * bool(row["reconstruction"]) + "S" * (row["seen_in_training"] > 0) + "I" * bool(row["imported"])
 
 
 def _images(board: Board) -> str:

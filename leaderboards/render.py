@@ -7,14 +7,19 @@ import io
 import math
 import re
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from pathlib import Path
 
 import pandas as pd
 
 from tgfbench.benchmark.errors import UsageError, suggest
-from tgfbench.benchmark.images import write_text
+from tgfbench.benchmark.images import write_atomically, write_text
 from tgfbench.leaderboards.board import Board, build_boards
-from tgfbench.leaderboards.layout import NOT_AVAILABLE, READING, Cell, Layout, Row, lay_out
+from tgfbench.leaderboards.latex import render_latex
+from tgfbench.leaderboards.layout import READING, Cell, Layout, Row, lay_out
+from tgfbench.leaderboards.machine import render_json
+from tgfbench.leaderboards.reported import reported_values
+from tgfbench.leaderboards.text import NOT_AVAILABLE
 
 FILE_STEM = "leaderboard"
 _RUN_COLUMNS = ("method", "weights", "weights_origin", "reconstruction", "text_policy", "seen_in_training", "options")
@@ -29,12 +34,15 @@ def write_leaderboards(
     folder: Path,
     formats: Sequence[str] = ("csv", "md"),
 ) -> list[Path]:
-    """Build all boards and write ``leaderboard.<format>`` for every format; each file appears whole or not at all.
+    """Build all boards and write them in every format; each file appears whole or not at all.
+
+    The files are ``leaderboard.<format>``; ``svg`` and ``png`` are the critical-difference diagrams of the main boards,
+    ``critical-difference/<dataset>-<split>-<protocol>.<format>``.
 
     Args:
         runs, scores, metrics: the store's frames, see ``tgfbench.leaderboards.frames``.
         folder: where to write, created where it does not exist.
-        formats: any of ``RENDERERS``.
+        formats: any of ``RENDERERS`` and ``DIAGRAMS``.
 
     Returns:
         The written files, in the order of ``formats``.
@@ -43,16 +51,54 @@ def write_leaderboards(
         UsageError: a format is unknown, or the store holds no run or no score; nothing is written.
         DataError: the frames contradict themselves.
     """
+    check_formats(formats)
+    return write_boards(build_boards(runs, scores, metrics), folder, formats)
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse unknown formats before anything is computed."""
     for name in formats:
-        if name not in RENDERERS:
-            hint = suggest(name, RENDERERS)
+        if name not in RENDERERS and name not in DIAGRAMS:
+            hint = suggest(name, [*RENDERERS, *DIAGRAMS])
             raise UsageError("writing the leaderboard", found=f"unknown format '{name}'", hint=hint)
-    boards = build_boards(runs, scores, metrics)
+
+
+def write_boards(boards: Sequence[Board], folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write boards that are built already; see ``write_leaderboards``."""
+    check_formats(formats)
     written = []
     for name in dict.fromkeys(formats):
+        if name in DIAGRAMS:
+            written += _write_diagrams(boards, folder, name)
+            continue
         path = folder / f"{FILE_STEM}.{name}"
         write_text(path, RENDERERS[name](boards))
         written.append(path)
+    return written
+
+
+def board_slugs(boards: Sequence[Board]) -> list[str]:
+    """Return a file name stem for every board, each different, of letters, digits, dots and hyphens only."""
+    slugs: list[str] = []
+    for board in boards:
+        stem = re.sub(r"[^a-z0-9.]+", "-", f"{board.dataset}-{board.split}-{board.protocol}".lower()).strip("-.")
+        number = 1
+        while (slug := stem if number == 1 else f"{stem}-{number}") in slugs:
+            number += 1
+        slugs.append(slug)
+    return slugs
+
+
+def _write_diagrams(boards: Sequence[Board], folder: Path, image_format: str) -> list[Path]:
+    from tgfbench.leaderboards.diagrams import critical_difference_diagram
+
+    written = []
+    for board, slug in zip(boards, board_slugs(boards), strict=True):
+        content = critical_difference_diagram(board, image_format) if not board.differences else None
+        if content is not None:
+            path = folder / "critical-difference" / f"{slug}.{image_format}"
+            write_atomically(path, methodcaller("write", content))
+            written.append(path)
     return written
 
 
@@ -60,7 +106,8 @@ def render_csv(boards: Sequence[Board]) -> str:
     """Render one line per board and row, values in full precision.
 
     A metric that the board does not have is empty; a value that does not exist is ``n/a``. ``differences`` is empty on
-    the main board of a dataset, split and protocol.
+    the main board of a dataset, split and protocol. After the means come 95 % intervals (``low``, ``high``) of the
+    average rank, the place and every mean, and the numbers that papers report, under the same rule.
     """
     order: dict[str, int] = {}
     for board in boards:
@@ -69,16 +116,24 @@ def render_csv(boards: Sequence[Board]) -> str:
     metrics = sorted(order, key=lambda metric: (order[metric], metric))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "split", "protocol", "images", *_RUN_COLUMNS, "run_id", "differences", "average_rank", *metrics]
-    )
-    for board in boards:
+    ends = [f"{name} {end}" for name in ("average_rank", "place", *metrics) for end in ("low", "high")]
+    reported = [{(found.run, found.metric): found.value for found in reported_values(board)} for board in boards]
+    claimed = [metric for metric in metrics if any(metric == key[1] for found in reported for key in found)]
+    head = ["dataset", "split", "protocol", "images", *_RUN_COLUMNS, "run_id", "differences", "average_rank"]
+    writer.writerow([*head, *metrics, *ends, *(f"{metric} reported" for metric in claimed)])
+    for board, claims in zip(boards, reported, strict=True):
         place = [board.dataset, board.split, board.protocol, board.images]
-        for run, row in board.rows.iterrows():
-            values = [_full(board.means.loc[run, m]) if m in board.means.columns else "" for m in metrics]
+        found = board.evidence.intervals
+        for number, (run, row) in enumerate(board.rows.iterrows()):
+            at = {str(metric): column for column, metric in enumerate(board.means.columns)}
+            values = [_full(board.means.iloc[number, at[m]]) if m in at else "" for m in metrics]
+            pairs = [found.average_rank[:, number], found.place[:, number]]
+            pairs += [found.mean[:, number, at[m]] if m in at else (None, None) for m in metrics]
+            intervals = ["" if end is None or not math.isfinite(end) else _full(end) for pair in pairs for end in pair]
+            claim = [_full(claims[run, m]) if (run, m) in claims else "" for m in claimed]
             facts = [row[column] for column in _RUN_COLUMNS]
             rank = _full(row["average_rank"]) if row["ranked"] else ""
-            writer.writerow([*place, *facts, run, "; ".join(board.differences), rank, *values])
+            writer.writerow([*place, *facts, run, "; ".join(board.differences), rank, *values, *intervals, *claim])
     return buffer.getvalue()
 
 
@@ -95,8 +150,16 @@ def markdown_text(text: str) -> str:
     return _MARKDOWN_SPECIAL.sub(r"\\\g<0>", text).translate(_HTML_SPECIAL)
 
 
-RENDERERS: dict[str, Callable[[Sequence[Board]], str]] = {"csv": render_csv, "md": render_markdown}
+RENDERERS: dict[str, Callable[[Sequence[Board]], str]] = {
+    "csv": render_csv,
+    "md": render_markdown,
+    "tex": render_latex,
+    "json": render_json,
+}
 """Output formats by file suffix."""
+
+DIAGRAMS = ("svg", "png")
+"""Formats of the critical-difference diagrams."""
 
 
 def _markdown_board(layout: Layout) -> list[str]:
@@ -105,22 +168,30 @@ def _markdown_board(layout: Layout) -> list[str]:
         parts.append(f"Differs from the main board: {markdown_text('; '.join(layout.differences))}.")
     if layout.facts:
         parts.append(" · ".join(markdown_text(fact) for fact in layout.facts))
-    titles = ["Method", "Average rank ↓", *layout.columns]
+    titles = ["Method", "Average rank ↓", "Place", *layout.columns]
     lines = [_line([markdown_text(title) for title in titles]), _line(["---", *["---:"] * (len(titles) - 1)])]
     lines += [_line(_markdown_row(row)) for row in layout.rows]
     parts.append("\n".join(lines))
-    if layout.footnotes:
-        parts.append("\n".join(f"- {markdown_text(note)}" for note in layout.footnotes))
+    if layout.reported:
+        lines = [_line(["Method", "Metric", "Reported", "Measured here", "Gap", "Source"])]
+        lines.append(_line(["---", "---", "---:", "---:", "---:", "---"]))
+        for found in layout.reported:
+            lines.append(_line([markdown_text(text) for text in vars(found).values()]))
+        parts.append("\n".join(lines))
+    if layout.findings or layout.footnotes:
+        parts.append("\n".join(f"- {markdown_text(note)}" for note in (*layout.findings, *layout.footnotes)))
     return parts
 
 
 def _markdown_row(row: Row) -> list[str]:
     marks = f" <sup>{' '.join(row.marks)}</sup>" if row.marks else ""
-    return [markdown_text(row.label) + marks, row.rank, *(_markdown_cell(cell) for cell in row.cells)]
+    return [markdown_text(row.label) + marks, row.rank, row.places, *(_markdown_cell(cell) for cell in row.cells)]
 
 
 def _markdown_cell(cell: Cell) -> str:
-    return {"best": f"**{cell.text}**", "second": f"<u>{cell.text}</u>"}.get(cell.emphasis, cell.text)
+    text = {"best": f"**{cell.text}**", "second": f"<u>{cell.text}</u>"}.get(cell.emphasis, cell.text)
+    interval = f"<br><sub>{cell.interval}</sub>" if cell.interval else ""
+    return text + " ≈" * cell.tied + interval
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import subprocess
 import sys
@@ -14,12 +15,19 @@ from rich.console import Console
 
 from tgfbench.benchmark.errors import UsageError
 from tgfbench.leaderboards import boards_to_console, build_boards, write_leaderboards
-from tgfbench.leaderboards.layout import decimals_for, lay_out, visible_text
-from tgfbench.leaderboards.render import markdown_text, render_csv, render_markdown
+from tgfbench.leaderboards.layout import lay_out
+from tgfbench.leaderboards.render import RENDERERS, markdown_text, render_csv, render_markdown
+from tgfbench.leaderboards.text import decimals_for, visible_text
 
 NAN = math.nan
 HOSTILE = "<script>alert(1)</script> a|b `c` & *d* _e_ [f](g) $h$ \\ \n\u202e\x1b[31m"
 
+REPORTED = [
+    {"dataset": "RoadScene:test", "metric": "vif", "value": 0.75, "source": "paper, table 2"},
+    {"dataset": "roadscene", "metric": "Q_x", "value": 1.0, "source": "paper, table 3"},
+    {"dataset": "roadscene:train", "metric": "vif", "value": 0.2, "source": "paper, table 4"},
+    {"dataset": "tno", "metric": "vif", "value": 0.3, "source": "paper, table 5"},
+]
 GOLDEN = """\
 ## roadscene (test, 3 images), protocol core
 
@@ -27,13 +35,26 @@ A: weights by the method's authors · P: weights trained by this project · R: r
 authors' code is public · S: some of these images were seen in training, see below · Text: dataset · Metric \
 versions: VIF 2, all others 1 · Data fingerprint: ffffffffffff
 
-| Method | Average rank ↓ | VIF ↑ | mean squared error ↓ | EN | CC ↑ |
-| --- | ---: | ---: | ---: | ---: | ---: |
-| tesg@tiny <sup>P R S</sup> | 1.50 | **0.900** | <u>12.0</u> | 7.000 | **0.2500** |
-| average | 1.67 | <u>0.500</u> | **2.0** | 6.000 | **0.2500** |
-| film@authors <sup>A</sup> | 2.83 | <u>0.500</u> | 100.5 | 6.500 | <u>0.1250</u> |
-| visible | – | 1.250 | 0.0 | 7.500 | n/a |
+| Method | Average rank ↓ | Place | VIF ↑ | mean squared error ↓ | EN | CC ↑ |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| tesg@tiny <sup>P R S</sup> | 1.50 | 1–2 | **0.900**<br><sub>[0.900, 0.900]</sub> | <u>12.0</u> ≈<br><sub>[11.0, \
+13.0]</sub> | 7.000<br><sub>[7.000, 7.000]</sub> | **0.2500**<br><sub>[0.0000, 0.5000]</sub> |
+| average | 1.67 | 1–2 | <u>0.500</u> ≈<br><sub>[0.500, 0.500]</sub> | **2.0**<br><sub>[1.0, 3.0]</sub> | 6.000<br>\
+<sub>[6.000, 6.000]</sub> | **0.2500**<br><sub>[0.2500, 0.2500]</sub> |
+| film@authors <sup>A</sup> | 2.83 | 3 | <u>0.500</u> ≈<br><sub>[0.500, 0.500]</sub> | 100.5 ≈<br><sub>[99.5, \
+101.5]</sub> | 6.500<br><sub>[6.500, 6.500]</sub> | <u>0.1250</u> ≈<br><sub>[0.1250, 0.1250]</sub> |
+| visible | – |  | 1.250<br><sub>[1.250, 1.250]</sub> | 0.0<br><sub>[-1.0, 1.0]</sub> | 7.500<br><sub>[7.500, \
+7.500]</sub> | n/a |
 
+| Method | Metric | Reported | Measured here | Gap | Source |
+| --- | --- | ---: | ---: | ---: | --- |
+| film@authors | VIF | 0.75 | 0.5 | -0.25 | paper, table 2 |
+| film@authors | Q_x | 1 | n/a | n/a | paper, table 3 |
+
+- Of 6 pairs of neighbours over 3 metrics, 0 differ significantly (paired Wilcoxon, Holm) and 0 by Nemenyi's test.
+- Rank per image, averaged over metrics: the rows do not differ significantly (Friedman, p = 0.097); two mean ranks \
+must be 1.91 apart (Nemenyi, 3 images).
+- 3 images are not enough to separate tesg@tiny and average, first and second by that rank; about 503 would be.
 - tesg@tiny: seen in training: 2 of 3 images
 - not ranked: late: 1 of 3 images missing (test-0001)
 - CC: n/a for visible, no finite value on 1 of 3 images (test-0002)
@@ -58,7 +79,9 @@ def example(store):
 
     run("average", 0.5, 2, 6, [0.25] * 3)
     run("visible", 1.25, 0, 7.5, [1.0, 1.0, NAN], tags="source")
-    run("film", 0.5, 100.5, 6.5, [0.125] * 3, weights="authors", weights_origin="authors")
+    run(
+        "film", 0.5, 100.5, 6.5, [0.125] * 3, weights="authors", weights_origin="authors", reported=json.dumps(REPORTED)
+    )
     marks = {"weights_origin": "project", "reconstruction": True, "seen_in_training": 2}
     run("tesg", 0.9, 12, 7, [0.0, 0.25, 0.5], weights="tiny", **marks)
     store.run("late", {"VIF": [0.7, None, 0.7]}, versions={"VIF": 2}, text_policy="none")
@@ -84,7 +107,11 @@ def test_csv_holds_metadata_and_full_precision(example):
     frame = pd.read_csv(io.StringIO(text), keep_default_na=False)
     named = "dataset split protocol images method weights weights_origin reconstruction text_policy seen_in_training"
     extra = "options run_id differences average_rank VIF MSE EN CC"
-    assert list(frame.columns) == [*named.split(), *extra.split()]
+    ends = [f"{name} {end}" for name in ("average_rank", "place", "VIF", "MSE", "EN", "CC") for end in ("low", "high")]
+    assert list(frame.columns) == [*named.split(), *extra.split(), *ends, "VIF reported"]
+    assert list(frame["MSE low"]) == ["11.0", "1.0", "99.5", "-1.0", ""]
+    assert list(frame["place high"]) == ["2.0", "2.0", "3.0", "", ""]
+    assert list(frame["VIF reported"]) == ["", "", "0.75", "", ""]
     assert list(frame["method"]) == ["tesg", "average", "film", "visible", "late"]
     assert list(frame["images"]) == [3, 3, 3, 3, 2]
     assert list(frame["average_rank"]) == ["1.5", repr((2.5 + 1 + 1.5) / 3), repr((2.5 + 3 + 3) / 3), "", ""]
@@ -100,10 +127,14 @@ def test_csv_values_read_back_exactly(store):
 
 
 def test_two_builds_from_shuffled_frames_write_the_same_bytes(example, tmp_path):
-    first = write_leaderboards(*example.frames, tmp_path / "one")
+    formats = (*RENDERERS, "svg", "png")
+    first = write_leaderboards(*example.frames, tmp_path / "one", formats)
     shuffled = [frame.sample(frac=1, random_state=5) for frame in example.frames]
-    second = write_leaderboards(*shuffled, tmp_path / "two")
-    assert [path.name for path in first] == ["leaderboard.csv", "leaderboard.md"]
+    second = write_leaderboards(*shuffled, tmp_path / "two", formats)
+    assert [path.relative_to(tmp_path / "one").as_posix() for path in first] == [
+        *(f"leaderboard.{name}" for name in RENDERERS),
+        *(f"critical-difference/roadscene-test-core.{name}" for name in ("svg", "png")),
+    ]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert b"\r" not in first[0].read_bytes()
 
@@ -132,7 +163,7 @@ def test_hostile_names_do_not_break_the_markdown_table(hostile):
     text = render_markdown(build_boards(*hostile.frames))
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 4
-    assert {line.replace("\\|", "").count("|") for line in table} == {5}
+    assert {line.replace("\\|", "").count("|") for line in table} == {6}
     assert "<script>" not in text
     assert "\u202e" not in text
     assert "\x1b" not in text
@@ -183,7 +214,7 @@ def test_one_image_and_one_row_render(store):
     store.run("a", {"VIF": [0.5]})
     text = render_markdown(build_boards(*store.frames))
     assert "(test, 1 image)" in text
-    assert "| a | – | 0.5000 |" in text
+    assert "| a | – |  | 0.5000 |" in text
 
 
 def test_differing_text_policies_are_listed(store):

@@ -1,0 +1,39 @@
+"""What the tests say about a board as a whole, in sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tgfbench.leaderboards.board import Board
+from tgfbench.leaderboards.grouping import counted
+from tgfbench.leaderboards.significance import ALPHA
+
+
+def findings(board: Board) -> list[str]:
+    """Return sentences about neighbours, the Friedman test and the first two places; none where nothing is ranked."""
+    evidence = board.evidence
+    overall = evidence.overall
+    if overall is None:
+        return []
+    neighbours, wilcoxon, nemenyi = evidence.separated_neighbours
+    sentences = [
+        f"Of {counted(neighbours, 'pair')} of neighbours over {counted(len(evidence.metrics), 'metric')}, {wilcoxon} "
+        f"differ significantly (paired Wilcoxon, Holm) and {nemenyi} by Nemenyi's test."
+    ]
+    if np.isfinite(overall.friedman.statistic):
+        verdict = "differ" if overall.friedman.p < ALPHA else "do not differ significantly"
+        sentences.append(
+            f"Rank per image, averaged over metrics: the rows {verdict} (Friedman, p = {overall.friedman.p:.2g}); two "
+            f"mean ranks must be {overall.friedman.critical_difference:.2f} apart (Nemenyi, {counted(board.images)})."
+        )
+    first, second = (str(board.rows["label"].iloc[row]) for row in overall.rows[:2])
+    if overall.pairs.differ[0, 1]:
+        sentences.append(f"{first} and {second}, first and second by that rank, differ significantly.")
+    else:
+        needed = overall.images_to_separate_the_first_two
+        enough = f"about {needed:,} would be" if needed else "at an effect of zero no number is"
+        sentences.append(
+            f"{counted(board.images)} {'is' if board.images == 1 else 'are'} not enough to separate {first} and "
+            f"{second}, first and second by that rank; {enough}."
+        )
+    return sentences
