@@ -15,7 +15,6 @@ from tgfbench.benchmark.registry import Registry, normalise
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from tgfbench.datasets.base import Dataset
     from tgfbench.methods.base import FusionMethod
 
 REGISTRIES = {
@@ -48,6 +47,9 @@ def print_names(kind: str, check: bool) -> bool:
 
         print("\n".join(protocol_names()))
         return True
+    if kind == "degradations":
+        print_degradations()
+        return True
     known = registry(kind)
     conflicts = known.conflicts()
     if check:
@@ -66,6 +68,20 @@ def print_names(kind: str, check: bool) -> bool:
     return not any(state for _, state, _ in rows)
 
 
+def print_degradations() -> None:
+    """Print the kinds of degradation with what they act on, their other names and an instruction to mend each."""
+    from tgfbench.datasets.degradations import grammar
+    from tgfbench.datasets.degradations.instructions import instructions_for
+
+    rows = []
+    for kind in grammar.KINDS:
+        modality = grammar.usual_modality(kind)
+        others = ", ".join(alias for alias, meant in grammar.ALIASES.items() if meant == kind)
+        rows.append((kind, modality, others and f"also {others}", instructions_for(kind, modality)[0]))
+    print_table(rows)
+    print(f"\nseverity {grammar.SEVERITIES[0]} to {grammar.SEVERITIES[-1]}, as in -d {grammar.FORM}")
+
+
 def print_card(name: str) -> None:
     """Print the card of the method, dataset, metric or protocol of this name."""
     found = False
@@ -75,7 +91,12 @@ def print_card(name: str) -> None:
             found = True
             entry = known.entry(name)
             print(f"{entry.name} ({kind[:-1]}, {entry.owner})")
-            _print_fields(known.load(name).info)
+            if kind == "datasets":
+                from tgfbench.benchmark.dataset_card import print_dataset_card
+
+                print_dataset_card(known.load(name).info)
+            else:
+                _print_fields(known.load(name).info)
     from tgfbench.metrics import protocol_names
 
     if normalise(name) in map(normalise, protocol_names()):
@@ -162,35 +183,6 @@ def print_verification() -> bool:
                 rows.append((f"{cls.info.name}:{info.name}", "damaged", error.one_line))
     print_table(rows)
     return sound
-
-
-def print_dataset(dataset: Dataset) -> bool:
-    """Decode every pair of a dataset and print counts and problems; returns False if there is one."""
-    problems = [(p.kind, p.item, p.detail) for p in dataset.problems]
-    sizes: dict[str, int] = {}
-    texts = labelled = 0
-    for key in dataset.keys:
-        try:
-            sample = dataset.load(key)
-        except TgfbenchError as error:
-            problems.append(("unreadable", key, error.one_line))
-            continue
-        height, width = sample.infrared.shape
-        sizes[f"{width}x{height}"] = sizes.get(f"{width}x{height}", 0) + 1
-        texts += bool(sample.texts.captions or sample.texts.focus or sample.texts.instruction)
-        labelled += sample.labels is not None
-    common = sorted(sizes.items(), key=lambda item: -item[1])[:5]
-    print_table([
-        ("dataset", f"{dataset.info.title}, split {dataset.split}"),
-        ("pairs", str(len(dataset))),
-        ("sizes", ", ".join(f"{size} ({count})" for size, count in common) + (", …" if len(sizes) > 5 else "")),
-        ("with text", str(texts)),
-        ("with labels", str(labelled)),
-        ("licence", dataset.info.licence),
-        ("problems", str(len(problems))),
-    ])  # fmt: skip
-    print_table(problems)
-    return not problems
 
 
 def print_explanation(metric: str, protocols: Sequence[str], fused: Path, visible: Path, infrared: Path) -> None:

@@ -153,6 +153,11 @@ class DatasetInfo(BaseModel):
     known_problems: tuple[str, ...] = ()
     layout: str = ""
 
+    @property
+    def widest_split(self) -> str:
+        """The split that holds most: ``all`` where there is one, else the default."""
+        return "all" if "all" in self.splits else self.splits[0]
+
 
 class Dataset(ABC):
     """An ordered, indexable collection of samples; decoding happens when a sample is asked for.

@@ -119,7 +119,7 @@ def manual_steps(info: DatasetInfo, source: Source, folder: Path) -> list[str]:
 def _held(info: DatasetInfo, folder: Path) -> int:
     """Return how many pairs are there already if none is absent, else 0."""
     try:
-        dataset = load_dataset(info.name, folder, "all" if "all" in info.splits else info.splits[0])
+        dataset = load_dataset(info.name, folder, info.widest_split)
     except TgfbenchError:
         return 0  # nothing there yet, or only a part that cannot be opened
     complete = dataset.complete_count()

@@ -85,7 +85,7 @@ def locate(
         f"{doing} in {folder}",
         found=f"a folder with {shown}" if inside else "an empty folder",
         expected=f"this layout: {info.layout}",
-        hint=next(filter(None, map(explain, [*named, folder])), f"check the data root; get it from {info.source}"),
+        hint=next(filter(None, map(explain, [*named, folder])), f"check the data root; {_get(info)}"),
     )
 
 
@@ -101,7 +101,7 @@ def required_root(root: str | Path | None, info: DatasetInfo) -> Path:
             f"opening the dataset {info.name}",
             found=f"no data root: none was given and the environment variable {ROOT_VARIABLE} is not set",
             expected=f"a folder with this layout: {info.layout}",
-            hint=f"give the folder as data root or set {ROOT_VARIABLE}; get it from {info.source}",
+            hint=f"give the folder as data root or set {ROOT_VARIABLE}; {_get(info)}",
         )
     return absolute(chosen)
 
@@ -162,7 +162,11 @@ def make_folder(folder: Path, doing: str) -> None:
     else:
         reason = "" if os.access(folder, os.W_OK) else "no permission to write"
     if reason:
-        raise DataError(doing, found=f"{reason}: {folder}", expected="a place to write to", hint="another data root")
+        raise DataError(doing, found=f"{reason}: {folder}", expected="a place to write to", hint="another folder")
+
+
+def _get(info: DatasetInfo) -> str:
+    return f"get it from {info.source} with `tgfbench datasets download {info.name}`"
 
 
 def _same(name: str, other: str) -> bool:

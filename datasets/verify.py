@@ -21,9 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tgfbench.benchmark.errors import TgfbenchError
+from tgfbench.benchmark.errors import DataError, TgfbenchError
 from tgfbench.benchmark.images import read_visible, write_text
-from tgfbench.datasets.base import Dataset, Problem, Sample
+from tgfbench.datasets.base import Dataset, DatasetInfo, Problem, Sample
 from tgfbench.datasets.hashing import PairHashes, near_duplicates, pair_hash
 from tgfbench.datasets.registration import estimate_shift
 
@@ -45,6 +45,7 @@ class PairRow:
         visible_mean, infrared_mean: mean grey level.
         captions: number of captions.
         boxes: number of boxes, or None without annotation.
+        box_classes: how many of which class, e.g. ``person 3, car 1``.
         segmentation_classes: ids in the label map, separated by blanks, or None without one.
         shift_x, shift_y: estimated shift of infrared against visible, in pixels.
         shift: its length.
@@ -60,6 +61,7 @@ class PairRow:
     infrared_mean: float
     captions: int
     boxes: int | None
+    box_classes: str
     segmentation_classes: str | None
     shift_x: float
     shift_y: float
@@ -69,13 +71,33 @@ class PairRow:
 
 
 @dataclass(frozen=True)
+class Held:
+    """How much of a split a user has.
+
+    Attributes:
+        split: its name.
+        pairs: number of pairs that can be opened.
+        complete: number of pairs where nothing is absent, or None where that is not known.
+    """
+
+    split: str
+    pairs: int
+    complete: int | None
+
+    def __str__(self) -> str:
+        return f"{self.split} {self.pairs}" + (f" of {self.complete}" if self.complete is not None else "")
+
+
+@dataclass(frozen=True)
 class Report:
     """What ``verify`` found.
 
     Attributes:
         name, title, split: of the dataset.
         expected: pairs of the complete split, or None where that is not known.
+        splits: how much of each of the dataset's splits is there.
         pairs: one row a pair that could be decoded, in the order of the dataset.
+        boxes: number of boxes by class, in the order of the classes.
         problems: what makes results wrong, those found on opening first.
         notes: what a user should know.
     """
@@ -84,7 +106,9 @@ class Report:
     title: str
     split: str
     expected: int | None
+    splits: tuple[Held, ...]
     pairs: tuple[PairRow, ...]
+    boxes: dict[str, int]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
 
@@ -103,16 +127,18 @@ class Report:
         rows = self.pairs
         sizes = Counter(f"{row.width}x{row.height}" for row in rows).most_common()
         shown = ", ".join(f"{size} ({count})" for size, count in sizes[:5])
-        boxes = [row.boxes for row in rows if row.boxes is not None]
+        boxed = sum(row.boxes is not None for row in rows)
+        by_class = ", ".join(f"{count} {name}" for name, count in self.boxes.items())
         maps = sum(row.segmentation_classes is not None for row in rows)
         shifts = self.shifts
         estimate = f"median {statistics.median(shifts):.1f} px, largest {max(shifts):.1f} px" if shifts else "none"
         return [
             ("dataset", f"{self.title}, split {self.split}"),
             ("pairs", f"{len(rows)}" + (f" of {self.expected}" if self.expected is not None else "")),
+            *([("splits", ", ".join(map(str, self.splits)))] if len(self.splits) > 1 else []),
             ("sizes", shown + (f", … ({len(sizes)} sizes)" if len(sizes) > 5 else "")),
             ("with captions", str(sum(row.captions > 0 for row in rows))),
-            ("with boxes", f"{len(boxes)} ({sum(boxes)} boxes)"),
+            ("with boxes", f"{boxed}" + (f" ({sum(self.boxes.values())} boxes: {by_class})" if self.boxes else "")),
             ("with label map", str(maps)),
             ("misregistration", f"{estimate} ({len(shifts)} of {len(rows)} pairs with a confident estimate)"),
             ("problems", str(len(self.problems))),
@@ -150,6 +176,7 @@ class Report:
 @dataclass(frozen=True)
 class _Measured:
     row: PairRow
+    boxes: Counter[str]
     hashes: tuple[int | None, int | None]
     digest: bytes
 
@@ -157,6 +184,7 @@ class _Measured:
 def verify(
     dataset: Dataset,
     *,
+    splits: Sequence[Held] = (),
     complete: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -165,6 +193,7 @@ def verify(
 
     Args:
         dataset: opened; its own ``problems`` are part of the report.
+        splits: of ``held_splits``; part of the report.
         complete: whether absent pairs are a problem; else they are a note, since a user may hold a part on purpose.
         workers: threads; None takes as many as there are cores.
         progress: is called with the number of pairs done and of all.
@@ -179,20 +208,46 @@ def verify(
                 measured.append(one)
             progress(done, len(dataset))
     rows = [one.row for one in measured]
+    total = sum((one.boxes for one in measured), Counter[str]())
     problems += [_channels(row) for row in rows if (row.channel_difference or 0) > MAX_CHANNEL_DIFFERENCE]
     problems += _exact_duplicates(measured)
     expected = dataset.complete_count()
     notes: list[str] = []
     if expected is not None and len(dataset) != expected:
-        found = f"{len(dataset)} pairs; the complete split {dataset.split} has {expected}"
+        found = f"{len(dataset)} of the {expected} pairs of the complete split {dataset.split} are here"
         notes.append(found)
         if complete:
             problems.append(Problem("count", dataset.info.name, found))
     rows, resembling = _with_near_duplicates(measured)
     notes += resembling + _notes(dataset, rows)
     return Report(
-        dataset.info.name, dataset.info.title, dataset.split, expected, tuple(rows), tuple(problems), tuple(notes)
+        name=dataset.info.name,
+        title=dataset.info.title,
+        split=dataset.split,
+        expected=expected,
+        splits=tuple(splits),
+        pairs=tuple(rows),
+        boxes={name: total[name] for name in dataset.info.classes if total[name]},
+        problems=tuple(problems),
+        notes=tuple(notes),
     )
+
+
+def held_splits(info: DatasetInfo, opened: Callable[[str], Dataset]) -> tuple[Held, ...]:
+    """Return how much of each split is there, without decoding an image; splits that cannot be opened are left out.
+
+    Args:
+        info: the dataset's card.
+        opened: opens a split.
+    """
+    held = []
+    for split in info.splits:
+        try:
+            dataset = opened(split)
+        except DataError:
+            continue  # a user may hold some splits only
+        held.append(Held(split, len(dataset), dataset.complete_count()))
+    return tuple(held)
 
 
 def _measure(dataset: Dataset, key: str) -> _Measured | Problem:
@@ -204,6 +259,7 @@ def _measure(dataset: Dataset, key: str) -> _Measured | Problem:
     shift = estimate_shift(sample.visible, sample.infrared)
     height, width = sample.infrared.shape
     labels = sample.labels
+    boxes = Counter(dataset.info.classes[index] for index in (() if labels is None else labels.classes))
     ids = None
     if labels is not None and labels.segmentation is not None:
         ids = np.flatnonzero(np.bincount(labels.segmentation.ravel()))
@@ -216,13 +272,14 @@ def _measure(dataset: Dataset, key: str) -> _Measured | Problem:
         infrared_mean=float(sample.infrared.mean()),
         captions=len(sample.texts.captions),
         boxes=None if labels is None else len(labels.boxes),
+        box_classes=", ".join(f"{name} {count}" for name, count in sorted(boxes.items())),
         segmentation_classes=None if ids is None else " ".join(map(str, ids)),
         shift_x=shift.x,
         shift_y=shift.y,
         shift=shift.length,
         shift_confident=shift.confident,
     )
-    return _Measured(row, pair_hash(sample.visible, sample.infrared), _digest(sample))
+    return _Measured(row, boxes, pair_hash(sample.visible, sample.infrared), _digest(sample))
 
 
 def _digest(sample: Sample) -> bytes:

@@ -23,7 +23,7 @@ DEFAULT_SEVERITY = 3
 SEED = "seed"
 FORM = "NAME+KIND[:SEVERITY][@MODALITY], e.g. msrs+haze:3 or msrs+noise:2@infrared; +seed:N sets the random patterns"
 
-_ALIASES = {
+ALIASES = {
     "gaussian-noise": "noise",
     "stripe": "stripe-noise",
     "stripes": "stripe-noise",
@@ -32,7 +32,9 @@ _ALIASES = {
     "downsample": "down-sampling",
     "low-resolution": "down-sampling",
 }
-_KINDS = {normalise(kind): kind for kind in KINDS} | {normalise(alias): kind for alias, kind in _ALIASES.items()}
+"""Other names of the kinds."""
+
+_KINDS = {normalise(kind): kind for kind in KINDS} | {normalise(alias): kind for alias, kind in ALIASES.items()}
 _MODALITIES: dict[str, Modality] = {
     **dict.fromkeys(("visible", "vis", "vi", "rgb"), "visible"),
     **dict.fromkeys(("infrared", "ir", "thermal"), "infrared"),
