@@ -92,7 +92,7 @@ class Scrambled(Scenes):
 
 @lru_cache
 def rendered() -> Scenes:
-    return Scenes(SampleDataset(count=14, width=160, height=120))
+    return Scenes(SampleDataset(count=13, width=128, height=96))
 
 
 @lru_cache
@@ -134,7 +134,7 @@ def test_controls_get_their_verdicts_on_real_pairs_with_boxes(
     assert verdict_of(plan(control, real(shared / "data"), tmp_path, pictures=0)) is control.expected
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(2))
 def test_masks_of_other_samples_make_locality_insignificant(seed: int, tmp_path: Path) -> None:
     scenes = Scrambled(rendered().dataset)
     planned = plan(BoostsNamed, scenes, tmp_path, seed, targets=rendered().targets, pictures=0)
