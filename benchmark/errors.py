@@ -72,9 +72,14 @@ class MetricError(TgfbenchError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the close and the available names for a name that is not known."""
+    """Return a hint with the close and the available names for a name that is not known; case does not matter."""
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    lowered: dict[str, list[str]] = {}
+    for candidate in names:
+        lowered.setdefault(candidate.lower(), []).append(candidate)
+    close = [
+        found for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5) for found in lowered[match]
+    ]
     listed = ", ".join(names[:MAX_LISTED]) + (f", … ({len(names)} in all)" if len(names) > MAX_LISTED else "")
     did_you_mean = f"did you mean {' or '.join(close)}? " if close else ""
     return f"{did_you_mean}available: {listed or 'none'}"

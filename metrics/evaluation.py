@@ -261,5 +261,5 @@ class Protocol:
         raise UsageError(
             f"looking up the metric {metric!r} in the protocol {self.name}",
             found="no such metric",
-            hint=suggest(metric, (name.lower() for name in self.metrics)),
+            hint=suggest(metric, self.metrics),
         )

@@ -75,9 +75,12 @@ class GMSD(PiqMetric):
     Args:
         odd: a side of odd length is halved with a row or column of zeros behind it (``"pad"``, piq) or without its last
             one (``"drop"``, pyiqa).
+        deviation: the standard deviation of the similarity map is divided by its number of pixels n
+            (``"population"``, piq) or by n - 1 (``"sample"``, pyiqa).
     """
 
     odd: Literal["pad", "drop"] = "pad"
+    deviation: Literal["population", "sample"] = "population"
 
     function = "gmsd"
 
@@ -94,7 +97,11 @@ class GMSD(PiqMetric):
         if self.odd == "drop":
             height, width = (side // 2 * 2 for side in fused.shape[-2:])
             fused, source = fused[:, :height, :width], source[:, :height, :width]
-        return super().score(fused, source)
+        population = super().score(fused, source)
+        if self.deviation == "population":
+            return population
+        pixels = math.prod((side + 1) // 2 for side in fused.shape[-2:])
+        return population * math.sqrt(pixels / (pixels - 1))
 
 
 @dataclass(frozen=True)

@@ -63,27 +63,32 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """How a variant is computed, and how close it must come where that is not the evaluator's tolerance."""
+    """How a variant is computed, and how close it must come where that is not the evaluator's tolerance.
+
+    ``short`` says why the rows of a variant do not all come as close as their evaluator repeats itself; such a variant
+    counts as not covered, and ``relative`` is what holds instead.
+    """
 
     use: Use
     relative: float | None = None
     absolute: float = 0.0
+    short: str = ""
 
 
-def case(metric: str, *, relative: float | None = None, absolute: float = 0.0, **options: Any) -> Case:
+def case(metric: str, *, relative: float | None = None, absolute: float = 0.0, short: str = "", **options: Any) -> Case:
     """A metric in a stated convention."""
-    return Case(use(metric, **options), relative, absolute)
+    return Case(use(metric, **options), relative, absolute, short)
 
 
-def through(protocol: str, name: str, *, relative: float | None = None, absolute: float = 0.0) -> Case:
+def through(protocol: str, name: str, *, relative: float | None = None, absolute: float = 0.0, short: str = "") -> Case:
     """A metric as a protocol uses it."""
-    return Case(PROTOCOLS[protocol].metrics[name], relative, absolute)
+    return Case(PROTOCOLS[protocol].metrics[name], relative, absolute, short)
 
 
 def per_source(metric: str, variant: str, **options: Any) -> dict[tuple[str, str], Case]:
     """A library value per source; ``variant`` holds ``{}`` where the rows say ``ir`` or ``vi``."""
     sources = {"ir": "infrared", "vi": "visible"}
-    tolerances = {name: options.pop(name) for name in ("relative", "absolute") if name in options}
+    tolerances = {name: options.pop(name) for name in ("relative", "absolute", "short") if name in options}
     name = options.pop("of")
     return {
         (metric, variant.format(short)): case(name, sources=source, **tolerances, **options)
@@ -134,7 +139,15 @@ CASES: dict[tuple[str, str], Case] = {
     **per_source("SSIM", "pair_{}_downsample_false", of="ssim"),
     **per_source("SSIM", "pair_{}_gauss11", of="ssim"),
     **per_source("SSIM", "pair_{}_uniform7_unbiased", of="ssim", window="uniform"),
-    **per_source("SSIM", "pair_{}_float_dr2", of="ssim", window="uniform", peak=2, relative=2e-5),
+    **per_source(
+        "SSIM",
+        "pair_{}_float_dr2",
+        of="ssim",
+        window="uniform",
+        peak=2,
+        relative=2e-5,
+        short="single precision of the library on 0..255 data with constants made for 0..2",
+    ),
     **per_source("SSIM", "pair_{}_pyiqa_default", of="ssim", negative="zero"),
     ("SSIM", "mef_ssim"): through("correct", "MEF-SSIM"),
     ("MS_SSIM", "mef_ms_ssim"): through("tang", "MS-SSIM"),
@@ -147,7 +160,12 @@ CASES: dict[tuple[str, str], Case] = {
     ("VIF", "film_new_viff"): through("film", "VIF"),
     ("VIF", "tang_matlab"): through("tang", "VIF", relative=1e-7),
     ("VIF", "tang_py"): through("tang-py", "VIF"),
-    ("VIF", "ivif_zoo"): through("ivif-zoo", "VIF", relative=1e-4),
+    ("VIF", "ivif_zoo"): through(
+        "ivif-zoo",
+        "VIF",
+        relative=1e-4,
+        short="single precision scatters the evaluator by 2e-4 with the order of its sums",
+    ),
     **per_source("VIF", "pair_{0}_vifp_ref{0}", of="vif", absolute=4e-6),
     ("VIF", "vifvec_mean_range01"): through("thfylsty", "VIF"),
     ("VIF", "vifvec_mean_range255"): through("correct", "VIF-wavelet"),
@@ -192,7 +210,7 @@ CASES: dict[tuple[str, str], Case] = {
     **per_source("FSIM", "pair_{}_gray", of="fsim"),
     **per_source("FSIM", "pair_{}_pyiqa_default", of="fsim"),
     **per_source("GMSD", "pair_{}", of="gmsd"),
-    **per_source("GMSD", "pair_{}_pyiqa_default", of="gmsd", odd="drop", absolute=1e-5),
+    **per_source("GMSD", "pair_{}_pyiqa_default", of="gmsd", odd="drop", deviation="sample"),
     **per_source("MS_GMSD", "pair_{}", of="ms-gmsd"),
     **per_source("VSI", "pair_{}_gray_repeated", of="vsi"),
     **per_source("VSI", "pair_{}_pyiqa_default", of="vsi"),
@@ -229,12 +247,8 @@ LIBRARY_CASES: dict[tuple[str, str, str], Case] = {
 }
 """Variants of one name that mean different conventions in different libraries."""
 
-NOT_COVERED: dict[tuple[str, str], str] = {
-    ("VIF", "ivif_zoo"): "single precision scatters it by 9e-5 with the order of summation; compared at 1e-4",
-    ("GMSD", "pair_ir_pyiqa_default"): "the libraries differ by 1e-5 in the constant; compared at 1e-5 absolute",
-    ("GMSD", "pair_vi_pyiqa_default"): "the libraries differ by 1e-5 in the constant; compared at 1e-5 absolute",
-}
-"""Variants that are not reproduced within the tolerance of their evaluator, with the reason and what holds instead."""
+NOT_COVERED: dict[tuple[str, str], str] = {key: found.short for key, found in CASES.items() if found.short}
+"""Variants that are not reproduced within the tolerance of their evaluator, with the reason."""
 
 
 @cache
@@ -271,4 +285,6 @@ def test_rows_not_covered_are_few(shared: Path) -> None:
     rows = golden_rows()
     missing = Counter(row.key for row in rows if row.key in NOT_COVERED)
     assert set(missing) == set(NOT_COVERED), "a variant is listed as not covered but has no rows"
-    assert sum(missing.values()) <= 0.03 * len(rows)
+    assert sum(missing.values()) <= 0.03 * len(rows), "\n".join(
+        f"{missing[key]} rows of {key}: {why}" for key, why in NOT_COVERED.items()
+    )
