@@ -11,6 +11,7 @@ from tgfbench.benchmark.cli_options import Out, split_names
 
 boards_app = typer.Typer()
 
+PRESETS = "ivif-core, text-guided or degradation."
 FORMATS = "csv, md, tex, json; svg, png: critical-difference diagrams; comma-separated."
 
 
@@ -19,12 +20,13 @@ def leaderboard(
     out: Out = Path("runs"),
     formats: Annotated[str, typer.Option("--format", help=FORMATS)] = "csv,md",
     protocol: Annotated[str, typer.Option("--protocol", help="Only the boards of this protocol.")] = "",
+    preset: Annotated[str, typer.Option("--preset", help="A board fixed in advance: " + PRESETS)] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files, print only their paths.")] = False,
 ) -> None:
     """Rebuild the leaderboards from the store, print them, and write leaderboard.* in every format asked for."""
     from tgfbench.benchmark import session
 
-    session.write_boards(out, split_names(formats, "--format"), quiet, protocol=protocol)
+    session.write_boards(out, split_names(formats, "--format"), quiet, protocol=protocol, preset=preset)
 
 
 @boards_app.command()

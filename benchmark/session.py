@@ -92,7 +92,12 @@ def unmatched_files(planned: PlannedRun) -> list[str]:
 
 
 def write_boards(
-    root: Path, formats: Sequence[str], quiet: bool, datasets: set[Path] | None = None, protocol: str = ""
+    root: Path,
+    formats: Sequence[str],
+    quiet: bool,
+    datasets: set[Path] | None = None,
+    protocol: str = "",
+    preset: str = "",
 ) -> None:
     """Rebuild ``leaderboard.*`` from the store and print the boards.
 
@@ -102,19 +107,28 @@ def write_boards(
         quiet: print only the paths.
         datasets: run folders; only boards holding one of them are printed, all of them by default.
         protocol: only boards of this protocol are made, "" for all.
+        preset: only the boards fixed under this name, see ``leaderboards.presets``; files are named after it.
 
     Raises:
         UsageError: one board of several protocols is asked for, or the store has no score of the protocol.
     """
     from tgfbench.leaderboards import render
     from tgfbench.leaderboards.board import build_boards
+    from tgfbench.leaderboards.presets import find_preset
 
     render.check_formats(formats)
+    fixed = find_preset(preset) if preset else None
     frames = store_frames(root)
     if protocol:
         frames = _of_protocol(frames, protocol)
+    introduction, stem = (), render.FILE_STEM
+    if fixed:
+        frames = fixed.select(*frames)
+        introduction, stem = fixed.introduction(frames[0]), f"{stem}-{fixed.name}"
     boards = build_boards(*frames)
-    paths = render.write_boards(boards, root, formats)
+    paths = render.write_boards(boards, root, formats, introduction, stem)
+    for line in introduction:
+        console.print(escape(line))
     if not quiet:
         from tgfbench.leaderboards.console import boards_to_console
 

@@ -15,6 +15,7 @@ from tgfbench.leaderboards.compare import Comparison
 from tgfbench.leaderboards.grouping import counted
 from tgfbench.leaderboards.intervals import LEVEL
 from tgfbench.leaderboards.layout import Cell, Layout, lay_out
+from tgfbench.leaderboards.overall import Overall, overall_boards
 from tgfbench.leaderboards.significance import ALPHA
 from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
 
@@ -28,7 +29,18 @@ def boards_to_console(boards: Sequence[Board]) -> RenderableType:
 
     Numbers are never cut: where the terminal is too narrow for all metrics, they continue in a further table below.
     """
-    return Group(*(_BoardView(lay_out(board)) for board in boards))
+    overall = (part for found in overall_boards(boards) for part in _overall(found))
+    return Group(*overall, *(_BoardView(lay_out(board)) for board in boards))
+
+
+def _overall(found: Overall) -> list[RenderableType]:
+    titles, *rows = found.cells()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=True)
+    for number, title in enumerate(titles):
+        table.add_column(Text(title), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return [Text(found.heading, style="bold"), table, *(Text(f"- {note}") for note in found.notes), Text("")]
 
 
 class _BoardView:

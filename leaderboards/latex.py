@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tgfbench.leaderboards.board import Board
 from tgfbench.leaderboards.layout import READING, Cell, Layout, Row, lay_out
+from tgfbench.leaderboards.overall import Overall, overall_boards
 from tgfbench.leaderboards.text import NOT_AVAILABLE
 
 WIDE = 7
@@ -38,9 +39,11 @@ _NAMED = {
 }  # fmt: skip
 
 
-def render_latex(boards: Sequence[Board]) -> str:
+def render_latex(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str:
     """Render one table per board: best bold, second best underlined, ties with the best marked, notes below."""
-    parts = [_PREAMBLE + "\\begin{quote}\\footnotesize\n" + latex_text(READING) + "\n\\end{quote}\n"]
+    words = "\\par\n".join(map(latex_text, (*introduction, READING)))
+    parts = [_PREAMBLE + "\\begin{quote}\\footnotesize\n" + words + "\n\\end{quote}\n"]
+    parts += [_overall(overall, number) for number, overall in enumerate(overall_boards(boards), start=1)]
     parts += [_table(lay_out(board), _label(board, number)) for number, board in enumerate(boards, start=1)]
     return "\n".join(parts) + "\\ifdefined\\tgfbenchalone\\expandafter\\enddocument\\fi\n"
 
@@ -94,6 +97,27 @@ def _table(layout: Layout, label: str) -> str:
             r"\end{minipage}",
         ]
     return "\n".join([*lines, r"\end{table}", r"\tgfbenchbreak", ""])
+
+
+def _overall(overall: Overall, number: int) -> str:
+    titles, *rows = overall.cells()
+    caption = latex_text(". ".join((overall.heading, *overall.notes)))
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering\footnotesize",
+        rf"\caption{{{caption}}}\label{{tab:tgfbench-overall-{number}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(titles) - 1)}@{{}}}}",
+        r"\toprule",
+        " & ".join(map(latex_text, titles)) + r" \\",
+        r"\midrule",
+        *("{}" + " & ".join(map(latex_text, row)) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+        r"\tgfbenchbreak",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _row(row: Row) -> str:

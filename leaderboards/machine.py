@@ -15,6 +15,7 @@ from tgfbench.leaderboards.evidence import MetricEvidence
 from tgfbench.leaderboards.findings import findings
 from tgfbench.leaderboards.frames import options_of
 from tgfbench.leaderboards.intervals import DRAWS, LEVEL
+from tgfbench.leaderboards.overall import overall_boards
 from tgfbench.leaderboards.reported import reported_values
 from tgfbench.leaderboards.significance import ALPHA
 
@@ -27,12 +28,20 @@ _FACTS = (
 )
 
 
-def render_json(boards: Sequence[Board]) -> str:
+def render_json(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str:
     """Render all boards as one object; a value that does not exist is null."""
     content = {
         "schema": JSON_SCHEMA,
         "intervals": {"level": LEVEL, "draws": DRAWS, "kind": "percentile bootstrap over images"},
         "tests": {"level": ALPHA, "pairs": "Wilcoxon signed-rank, Holm over the pairs of a metric"},
+        "introduction": introduction,
+        "overall": [
+            {
+                **{name: getattr(found, name) for name in ("split", "protocol", "group", "datasets", "notes")},
+                "rows": [{"label": label, **row.to_dict()} for label, row in found.table.iterrows()],
+            }
+            for found in overall_boards(boards)
+        ],
         "boards": [_board(board) for board in boards],
     }
     return json.dumps(_plain(content), ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import methodcaller
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tgfbench.leaderboards.board import Board, build_boards
 from tgfbench.leaderboards.latex import render_latex
 from tgfbench.leaderboards.layout import READING, Cell, Layout, Row, lay_out
 from tgfbench.leaderboards.machine import render_json
+from tgfbench.leaderboards.overall import overall_boards
 from tgfbench.leaderboards.reported import reported_values
 from tgfbench.leaderboards.text import NOT_AVAILABLE
 
@@ -63,16 +64,27 @@ def check_formats(formats: Sequence[str]) -> None:
             raise UsageError("writing the leaderboard", found=f"unknown format '{name}'", hint=hint)
 
 
-def write_boards(boards: Sequence[Board], folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write boards that are built already; see ``write_leaderboards``."""
+def write_boards(
+    boards: Sequence[Board],
+    folder: Path,
+    formats: Sequence[str],
+    introduction: Sequence[str] = (),
+    stem: str = FILE_STEM,
+) -> list[Path]:
+    """Write boards that are built already; see ``write_leaderboards``.
+
+    Args:
+        introduction: paragraphs for readers, above everything else.
+        stem: of the file names.
+    """
     check_formats(formats)
     written = []
     for name in dict.fromkeys(formats):
         if name in DIAGRAMS:
             written += _write_diagrams(boards, folder, name)
             continue
-        path = folder / f"{FILE_STEM}.{name}"
-        write_text(path, RENDERERS[name](boards))
+        path = folder / f"{stem}.{name}"
+        write_text(path, RENDERERS[name](boards, introduction))
         written.append(path)
     return written
 
@@ -102,7 +114,7 @@ def _write_diagrams(boards: Sequence[Board], folder: Path, image_format: str) ->
     return written
 
 
-def render_csv(boards: Sequence[Board]) -> str:
+def render_csv(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str:
     """Render one line per board and row, values in full precision.
 
     A metric that the board does not have is empty; a value that does not exist is ``n/a``. ``differences`` is empty on
@@ -137,9 +149,17 @@ def render_csv(boards: Sequence[Board]) -> str:
     return buffer.getvalue()
 
 
-def render_markdown(boards: Sequence[Board]) -> str:
-    """Render one GitHub-flavoured Markdown table per board."""
-    parts = ["# Leaderboard", READING]
+def render_markdown(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str:
+    """Render GitHub-flavoured Markdown: boards over several datasets, then one table per board."""
+    parts = ["# Leaderboard", *map(markdown_text, introduction), READING]
+    for overall in overall_boards(boards):
+        titles, *rows = overall.cells()
+        lines = [_line(map(markdown_text, titles)), _line(["---", *["---:"] * (len(titles) - 1)])]
+        parts += [
+            f"## {markdown_text(overall.heading)}",
+            "\n".join([*lines, *(_line(map(markdown_text, r)) for r in rows)]),
+        ]
+        parts += ["\n".join(f"- {markdown_text(note)}" for note in overall.notes)] if overall.notes else []
     for board in boards:
         parts += _markdown_board(lay_out(board))
     return "\n\n".join(parts) + "\n"
@@ -150,7 +170,7 @@ def markdown_text(text: str) -> str:
     return _MARKDOWN_SPECIAL.sub(r"\\\g<0>", text).translate(_HTML_SPECIAL)
 
 
-RENDERERS: dict[str, Callable[[Sequence[Board]], str]] = {
+RENDERERS: dict[str, Callable[[Sequence[Board], Sequence[str]], str]] = {
     "csv": render_csv,
     "md": render_markdown,
     "tex": render_latex,
@@ -194,7 +214,7 @@ def _markdown_cell(cell: Cell) -> str:
     return text + " ≈" * cell.tied + interval
 
 
-def _line(cells: Sequence[str]) -> str:
+def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
