@@ -152,8 +152,9 @@ class CropPool:
             return part[:, ::-1] if mirrored else part
 
         objects = {name: cut(mask) for name, mask in scene.objects.items()}
-        images = (cut(a) for a in (scene.visible, scene.infrared, scene.reference, scene.infrared_reference))
-        return Scene(scene.key, *images, scene.texts, objects)
+        visible, infrared, reference = (cut(a) for a in (scene.visible, scene.infrared, scene.reference))
+        infrared_reference = cut(scene.infrared_reference)
+        return Scene(scene.key, visible, infrared, reference, infrared_reference, scene.texts, objects)
 
 
 def decode(sample: Sample, info: DatasetInfo, longest_side: int) -> Scene:
@@ -161,7 +162,7 @@ def decode(sample: Sample, info: DatasetInfo, longest_side: int) -> Scene:
     factor = -(-max(sample.infrared.shape) // longest_side)
     visible, infrared = _reduced(sample.visible, factor), _reduced(sample.infrared[..., None], factor)
     reference = visible if sample.reference is None else _reduced(sample.reference, factor)
-    clean = sample.clean and sample.clean.infrared
+    clean = None if sample.clean is None else sample.clean.infrared
     infrared_reference = infrared if clean is None else _reduced(clean[..., None], factor)
     objects = {name: _reduced(mask * np.uint8(255), factor) > 127 for name, mask in object_masks(sample, info).items()}
     texts = TrainingTexts(sample.texts.captions, sample.texts.focus, sample.texts.instruction)

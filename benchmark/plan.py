@@ -231,28 +231,22 @@ class PlannedRun:
     @property
     def facts(self) -> dict[str, Any]:
         """What tables say about this run besides its identity."""
+        from tgfbench.datasets.leakage import training_overlap
+
         info, checkpoint = self.method.info, self.method.checkpoint
         origin = checkpoint.origin if checkpoint else ("user" if "precomputed" in info.tags else "none")
+        trained_keys = checkpoint.info.trained_keys if checkpoint and checkpoint.info else {}
+        seen, note = training_overlap(info.name, origin, trained_keys, self.dataset) if checkpoint else (0, "")
         return {
             "title": self.spec.method.label or info.title,
             "weights_origin": origin,
             "weights_card": checkpoint.info.card if checkpoint and checkpoint.info else "",
             "reconstruction": info.reconstruction,
             "tags": list(info.tags),
-            "seen_in_training": self._seen_in_training(),
+            "seen_in_training": seen,
+            "training_note": note,
             "problems": [f"{p.kind}: {p.item}: {p.detail}" for p in self.dataset.problems],
         }
-
-    def _seen_in_training(self) -> int:
-        info, checkpoint = self.method.info, self.method.checkpoint
-        # A degraded dataset ("msrs+haze-3") shows what its source shows.
-        name = self.dataset.info.name.partition("+")[0]
-        if checkpoint is not None and checkpoint.info is not None:
-            seen = set(checkpoint.info.trained_keys.get(name, ())) & set(self.dataset.keys)
-            if seen:
-                return len(seen)
-        authors = checkpoint is not None and checkpoint.origin == "authors"
-        return len(self.dataset) if authors and f"{name}:{self.dataset.split}" in info.trained_on else 0
 
 
 def expand_methods(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:

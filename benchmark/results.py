@@ -15,7 +15,7 @@ from tgfbench.benchmark.store import Run, find_runs
 RUN_COLUMNS = (
     "run_id", "dataset", "split", "fingerprint", "images", "method", "title", "weights", "weights_origin",
     "reconstruction", "tags", "text_policy", "options", "seen_in_training", "finished_at",
-    "reported", "seconds", "device", "imported", "card",
+    "reported", "seconds", "device", "imported", "card", "training_note",
 )  # fmt: skip
 SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version")
 METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order")
@@ -66,6 +66,7 @@ def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": content.get("fuse_seconds"),
         "device": "; ".join(filter(None, (provenance.get("device"), provenance.get("machine")))),
         "imported": "imported" in content,
+        "training_note": content.get("training_note", ""),
         "card": json.dumps({**card, "weights_card": content.get("weights_card", "")}, sort_keys=True),
     }
 

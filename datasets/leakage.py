@@ -1,13 +1,14 @@
 """Whether a method may have seen a test pair in training: what the cards say, and what the images show.
 
 The cards name the methods trained on a dataset and the datasets its images come from; ``seen_in_training`` answers
-from them alone. ``overlap`` compares images by perceptual hash, for a dataset or split of which no card tells.
+from them alone, ``training_overlap`` also from the training pairs that weights list. ``overlap`` compares images by
+perceptual hash, for a dataset or split of which no card tells.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -79,6 +80,44 @@ def seen_in_training(
     return tuple(dict.fromkeys(found))
 
 
+def training_overlap(
+    method: str,
+    origin: str,
+    trained_keys: Mapping[str, Sequence[str]],
+    tested: Dataset,
+    known: Mapping[str, DatasetInfo] | None = None,
+) -> tuple[int, str]:
+    """Return how many of the tested pairs some weights were trained on, and what else may have been seen.
+
+    Args:
+        method: its name.
+        origin: of the weights: ``authors``, ``project`` or ``user``.
+        trained_keys: the pairs the weights were trained on, by dataset; {} where they bring no list along.
+        tested: the dataset; degradations do not matter.
+        known: the cards; None takes those of all registered datasets.
+
+    Returns:
+        The number of pairs known to have been seen, and a clause, "" where there is nothing to say.
+    """
+    cards_of = cards() if known is None else known
+    name = tested.info.name.partition("+")[0]
+    if trained_keys:
+        of_dataset = {key for trained, keys in trained_keys.items() if _same(trained, name) for key in keys}
+        notes = [
+            f"trained on {len(keys)} pairs of {trained}, which shares images with {name}"
+            for trained, keys in trained_keys.items()
+            if not _same(trained, name) and _share_images(trained, name, cards_of)
+        ]
+        return len(of_dataset & set(tested.keys)), "; ".join(notes)
+    found = seen_in_training(method, name, tested.split, cards_of)
+    certain = origin == "authors"
+    seen = len(tested) if certain and any(one.level == "seen" for one in found) else 0
+    notes = [one.reason for one in found if not (certain and one.level == "seen")]
+    if notes and not certain:
+        notes[0] = f"the authors' weights were {notes[0]}"
+    return seen, "; ".join(notes)
+
+
 def hash_dataset(
     dataset: Dataset, *, workers: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> PairHashes:
@@ -121,6 +160,20 @@ def _uses(info: DatasetInfo, method: str) -> list[TrainingUse]:
 
 def _comes_from(derived: DatasetInfo, origin: DatasetInfo) -> bool:
     return normalise(origin.name) in map(normalise, derived.derived_from)
+
+
+def _same(name: str, other: str) -> bool:
+    return normalise(name) == normalise(other)
+
+
+def _share_images(name: str, other: str, known: Mapping[str, DatasetInfo]) -> bool:
+    """Tell whether one of two datasets is made from the other, or both from a third one."""
+    origins = [{normalise(one)} for one in (name, other)]
+    for card in known.values():
+        for found, one in zip(origins, (name, other), strict=True):
+            if _same(card.name, one):
+                found |= set(map(normalise, card.derived_from))
+    return bool(origins[0] & origins[1])
 
 
 def _said(use: TrainingUse) -> str:

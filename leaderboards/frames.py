@@ -5,7 +5,8 @@
 ``reconstruction``, ``tags`` (comma-joined), ``text_policy``, ``options`` (JSON), ``seen_in_training`` (how many of the
 images the weights were trained on), ``finished_at`` (ISO 8601). Optional: ``reported`` (JSON, the card's list of
 ``dataset``, ``metric``, ``value`` and ``source``), ``seconds`` (of one fusion, median), ``device``, ``imported`` (True
-where numbers came in by `tgfbench import`), ``card`` (JSON, what a page about the method shows).
+where numbers came in by `tgfbench import`), ``card`` (JSON, what a page about the method shows), ``training_note`` (why
+the weights may have seen images beyond those counted).
 
 ``scores``: one row per run, image, protocol and metric. ``run_id``, ``key``, ``protocol``, ``metric``, ``value``,
 ``metric_version``.
@@ -28,7 +29,14 @@ RUN_TEXTS = (
     *("text_policy", "options", "finished_at"),
 )
 RUN_COLUMNS = (*RUN_TEXTS, "images", "reconstruction", "seen_in_training")
-RUN_OPTIONAL = {"reported": "[]", "seconds": float("nan"), "device": "", "imported": False, "card": "{}"}
+RUN_OPTIONAL = {
+    "reported": "[]",
+    "seconds": float("nan"),
+    "device": "",
+    "imported": False,
+    "card": "{}",
+    "training_note": "",
+}
 """Columns a store need not have, with what stands for their absence."""
 SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version")
 METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order")

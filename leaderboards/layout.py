@@ -190,8 +190,10 @@ def _facts(board: Board, marks: list[str]) -> list[str]:
 
 
 def _seen(board: Board) -> list[str]:
-    return [
-        f"{row['label']}: seen in training: {row['seen_in_training']} of {counted(board.asked)}"
-        for _, row in board.rows.iterrows()
-        if row["seen_in_training"] > 0
-    ]
+    notes = []
+    for _, row in board.rows.iterrows():
+        if row["seen_in_training"] > 0:
+            notes.append(f"{row['label']}: seen in training: {row['seen_in_training']} of {counted(board.asked)}")
+        if row["training_note"]:
+            notes.append(f"{row['label']}: perhaps seen in training: {row['training_note']}")
+    return notes

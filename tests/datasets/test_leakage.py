@@ -13,7 +13,7 @@ from PIL import Image
 from tgfbench.datasets import load_dataset
 from tgfbench.datasets.base import DatasetInfo, TrainingUse
 from tgfbench.datasets.hashing import THRESHOLD, PairHashes, near_duplicates, pair_hash
-from tgfbench.datasets.leakage import hash_dataset, overlap, seen_in_training
+from tgfbench.datasets.leakage import hash_dataset, overlap, seen_in_training, training_overlap
 
 
 def info(name: str, **more: object) -> DatasetInfo:
@@ -128,3 +128,36 @@ def test_degraded_and_renamed_copies_are_recognised(shared: Path) -> None:
         ("00016N", "00016N"),
         ("00036N", "00036N"),
     }
+
+
+class Opened:
+    """As much of a dataset as is asked for here."""
+
+    def __init__(self, name: str, split: str, keys: tuple[str, ...] = ("x", "y", "z")) -> None:
+        self.info, self.split, self.keys = KNOWN[name.partition("+")[0]].model_copy(update={"name": name}), split, keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@pytest.mark.parametrize(
+    ("origin", "trained", "tested", "seen", "note"),
+    [
+        ("project", {"base": ("x", "w")}, Opened("base", "test"), 1, ""),
+        ("project", {"base": ("x",)}, Opened("base+haze-3", "test"), 1, ""),
+        ("project", {"base": ("w",)}, Opened("mixed", "test"), 0, "1 pairs of base, which shares images with mixed"),
+        ("project", {"mixed": ("w",)}, Opened("re-packed", "test"), 0, "1 pairs of mixed"),
+        ("project", {"other": ("x",)}, Opened("base", "test"), 0, ""),
+        ("authors", {}, Opened("base", "train"), 3, ""),
+        ("authors", {}, Opened("base", "test"), 0, ""),
+        ("authors", {}, Opened("mixed", "test"), 0, "trained on base, split train, which shares images with mixed"),
+        ("user", {}, Opened("base", "train"), 0, "the authors' weights were trained on base, split train"),
+    ],
+)
+def test_what_weights_have_seen(
+    origin: str, trained: dict[str, tuple[str, ...]], tested: Opened, seen: int, note: str
+) -> None:
+    found = training_overlap("my-net", origin, trained, tested, KNOWN)  # type: ignore[arg-type]
+    assert found[0] == seen
+    assert note in found[1]
+    assert bool(note) == bool(found[1])

@@ -249,3 +249,10 @@ def test_the_folder_imports_neither_torch_nor_rich_until_a_board_is_shown():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_the_weights_may_have_seen_is_a_footnote(store, tmp_path):
+    store.run("film", {"VIF": [0.5, 0.6]}, weights="mine", training_note="trained on <vlf>, which shares images")
+    write_leaderboards(*store.frames, folder=tmp_path, formats=("md",))
+    text = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "- film@mine: perhaps seen in training: trained on &lt;vlf&gt;, which shares images" in text
