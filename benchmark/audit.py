@@ -1,7 +1,8 @@
 """Runs the text-guidance audit: fuses every sample under its counterfactual prompts, measures, judges, stores.
 
 What is measured is in ``tgfbench.metrics.audit``; here is what makes it resumable and cheap: every distinct text of a
-sample is fused once, the text encoders remember every text, and measuring runs beside fusing.
+sample is fused once, the images are encoded once where the network allows (``audit_reuse``), the text encoders remember
+every text, and measuring runs beside fusing.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgfbench.benchmark.audit_data import subject_of, targets_of
+from tgfbench.benchmark.audit_reuse import Fuse, Reuse
 from tgfbench.benchmark.audit_store import AuditFolder
-from tgfbench.benchmark.engines import fuse_sample, message_of
+from tgfbench.benchmark.engines import message_of
 from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.benchmark.images import read_visible
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
@@ -250,6 +252,7 @@ def _measure(
     measured: dict[str, SampleMeasures] = {}
     pictured = set(planned.planned.dataset.keys[: planned.request.pictures])
     own = by_key(planned.prompts, planned.planned.dataset.keys)
+    reuse = Reuse(planned.planned.method)
     progress(0, len(keys))
     with ThreadPoolExecutor(1, "load") as loader, ThreadPoolExecutor(1, "measure") as measurer:
         waiting: tuple[str, Future[SampleMeasures]] | None = None
@@ -275,7 +278,7 @@ def _measure(
                 sample = ahead.result() if ahead else planned.scenes.sample(key)
                 following = keys[number + 1 : number + 2]
                 ahead = loader.submit(planned.scenes.sample, following[0]) if following else None
-                evidence = _gather(planned, sample, own[key], report)
+                evidence = _gather(planned, reuse, sample, own[key], report)
             # As above.
             except Exception as error:
                 report.failures[key] = message_of(error)
@@ -288,23 +291,24 @@ def _measure(
     return measured
 
 
-def _gather(planned: PlannedAudit, sample: Sample, own: Sequence[Prompt], report: AuditReport) -> Evidence:
-    """Fuse a sample under all its prompts, each distinct text once; outputs of an interrupted attempt are taken over."""
-    method, store, key = planned.planned.method, planned.store, sample.key
-    masks = _masks(sample) if planned.request.masks == "labels" else None
+def _gather(
+    planned: PlannedAudit, reuse: Reuse, sample: Sample, own: Sequence[Prompt], report: AuditReport
+) -> Evidence:
+    """Fuse a sample under all its prompts, each distinct text once; outputs of an earlier attempt are taken over."""
+    store, key = planned.store, sample.key
+    mask = _mask(sample) if planned.request.masks == "labels" else None
 
-    def output(name: str, text: str, shown: Sample = sample) -> np.ndarray:
+    def output(name: str, text: str, fuse: Fuse) -> np.ndarray:
         found = store.read_image(key, name, text)
         if found is None:
-            found = fuse_sample(method, shown, text, masks)
+            found = fuse(text)
             store.write_image(key, name, text, found)
             report.fused += 1
         return found
 
-    fused: dict[str, np.ndarray] = {}
-    for prompt in own:
-        if prompt.text not in fused:
-            fused[prompt.text] = output(prompt.id, prompt.text)
+    first = {prompt.text: prompt.id for prompt in reversed(own)}
+    with reuse.pair(sample, tuple(dict.fromkeys(prompt.text for prompt in own)), mask) as remembering:
+        fused = {text: output(name, text, remembering) for text, name in first.items()}
     matching = next(prompt.text for prompt in own if prompt.kind == "matching")
     generator = _generator(planned.request.seed, key)
     disturbed = dataclasses.replace(
@@ -314,8 +318,8 @@ def _gather(planned: PlannedAudit, sample: Sample, own: Sequence[Prompt], report
         key=key,
         prompts=own,
         fused=fused,
-        repeated=output(REPEAT, matching),
-        jittered=output(JITTER, matching, disturbed),
+        repeated=output(REPEAT, matching, lambda text: reuse.fuse(sample, text, mask)),
+        jittered=output(JITTER, matching, lambda text: reuse.fuse(disturbed, text, mask)),
         visible=sample.visible,
         infrared=sample.infrared,
         targets=planned.scenes.targets(key),
@@ -323,7 +327,7 @@ def _gather(planned: PlannedAudit, sample: Sample, own: Sequence[Prompt], report
     )
 
 
-def _masks(sample: Sample) -> np.ndarray | None:
+def _mask(sample: Sample) -> np.ndarray | None:
     from tgfbench.datasets.labels import rasterise
 
     return None if sample.labels is None else rasterise(sample.labels, sample.infrared.shape)
@@ -355,7 +359,6 @@ def _as_json(result: Audit, failures: Mapping[str, str]) -> dict[str, Any]:
             for name, found in result.estimates.items()
         },
     }  # fmt: skip
-
 
 
 def kept_outputs(store: AuditFolder, own: Sequence[Prompt]) -> dict[str, np.ndarray]:

@@ -39,7 +39,9 @@ class Control(FusionMethod):
 
     def fuse(self, batch: FusionBatch) -> Tensor:
         average = (batch.visible + batch.infrared) / 2
-        changed = [self.guide(average[row], batch, row) if text else average[row] for row, text in enumerate(batch.texts)]
+        changed = [
+            self.guide(average[row], batch, row) if text else average[row] for row, text in enumerate(batch.texts)
+        ]
         return torch.stack(changed).clamp(0, 1)
 
     def guide(self, average: Tensor, batch: FusionBatch, row: int) -> Tensor:

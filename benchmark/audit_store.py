@@ -106,7 +106,7 @@ class AuditFolder:
 
     def add(self, measured: SampleMeasures) -> None:
         """Store the measures of one sample; its maps come first, so that a noted sample has them."""
-        arrays = {f"change{i}": item.change for i, item in enumerate(measured.changes)}
+        arrays: dict[str, Any] = {f"change{i}": item.change for i, item in enumerate(measured.changes)}
         arrays |= {f"mask{i}": item.mask for i, item in enumerate(measured.changes)}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)

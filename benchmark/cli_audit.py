@@ -33,7 +33,7 @@ audit_app = typer.Typer()
 @audit_app.command()
 def audit(
     method: Annotated[str, typer.Option("--method", "-m", help="Methods, comma-separated; also groups.")] = "",
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="The dataset; labels make objects testable.")] = "sample",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="One dataset; labels name objects.")] = "sample",
     data_root: DataRoot = None,
     split: Split = "test",
     limit: Limit = None,

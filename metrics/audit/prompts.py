@@ -149,7 +149,9 @@ def read_prompts(path: Path, keys: Sequence[str]) -> list[Prompt]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(doing, found=str(error), hint="write one with `tgfbench audit … --write-prompts FILE`") from error
+        raise DataError(
+            doing, found=str(error), hint="write one with `tgfbench audit … --write-prompts FILE`"
+        ) from error
     found: dict[tuple[str, str], Prompt] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -77,7 +77,7 @@ def ratio_estimate(upper: Sequence[float], lower: Sequence[float]) -> Estimate:
     return Estimate(float(tops.mean() / bottoms.mean()), float(low), float(high), len(pairs))
 
 
-def sign_flip(values: Sequence[float]) -> float:
+def sign_flip(values: Sequence[float] | np.ndarray) -> float:
     """One-sided p-value of mean > 0 under the null that each value is as likely to have the other sign.
 
     Exact up to 13 values, by 9999 random sign patterns and the observed one above.

@@ -40,7 +40,7 @@ class Noisy(Control):
 
 
 class FavoursHot(Control):
-    """Brightens what is hot, by an amount that depends on the wording: moves objects, but not because they are named."""
+    """Brightens what is hot, the more or less by a hash of the text: moves objects, but not because they are named."""
 
     info = MethodInfo(name="toy-hot", title="Hot", text_use="test")
 

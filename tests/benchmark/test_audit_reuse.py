@@ -1,0 +1,113 @@
+"""Remembered modules: fewer calls, the same pixels, and hands off networks that it does not suit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tgfbench.benchmark.audit_reuse import Reuse
+from tgfbench.datasets.base import Sample
+from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
+
+TEXTS = ("a car", "people", "", "zork")
+
+
+class Counting(nn.Conv2d):
+    """A convolution that counts its calls at full size."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        type(self).calls += x.shape[-1] > 128
+        return super().forward(x)
+
+
+class Network(nn.Module):
+    """Encodes both images with one module, called twice, then reads the text."""
+
+    def __init__(self, *, careless: bool) -> None:
+        super().__init__()
+        self.encode = Counting(1, 4, 3, padding=1)
+        self.head = nn.Conv2d(4, 1, 1)
+        self.careless = careless
+
+    def forward(self, visible: Tensor, infrared: Tensor, words: float) -> Tensor:
+        first, second = self.encode(visible), self.encode(infrared)
+        if self.careless:
+            # Writes into what the encoder gave, and into what it was given.
+            first.mul_(1 + words)
+            visible.mul_(0.5)
+        return torch.sigmoid(self.head(first * words + second))
+
+
+class Stateful(Network):
+    """Gives another output at every call."""
+
+    def forward(self, visible: Tensor, infrared: Tensor, words: float) -> Tensor:
+        self.encode.bias.data += 0.3
+        return super().forward(visible, infrared, words)
+
+
+class Toy(FusionMethod):
+    """A method around a network."""
+
+    info = MethodInfo(name="toy", title="Toy", text_use="test")
+
+    def __init__(self, network: nn.Module, smallest: int = 1) -> None:
+        super().__init__()
+        self.network, self.smallest = network, smallest
+
+    def fuse(self, batch: FusionBatch) -> Tensor:
+        if batch.infrared.shape[-1] < self.smallest:
+            raise ValueError("too small")
+        grey = batch.visible.mean(dim=1, keepdim=True)
+        return self.network(grey, batch.infrared, len(batch.texts[0]) / 9).expand(-1, 3, -1, -1).contiguous()
+
+
+def pair(seed: int = 0) -> Sample:
+    rng = np.random.default_rng(seed)
+    return Sample(f"p{seed}", rng.integers(0, 256, (140, 150, 3), np.uint8), rng.integers(0, 256, (140, 150), np.uint8))
+
+
+def fused(reuse: Reuse, sample: Sample) -> list[np.ndarray]:
+    with reuse.pair(sample, TEXTS) as fuse:
+        return [fuse(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("careless", [False, True], ids=["clean", "in-place"])
+def test_images_are_encoded_once_and_every_pixel_stays(careless: bool) -> None:
+    torch.manual_seed(0)
+    method = Toy(Network(careless=careless))
+    reuse = Reuse(method)
+    for seed in range(2):
+        expected = [reuse.fuse(pair(seed), text) for text in TEXTS]
+        Counting.calls = 0
+        found = fused(reuse, pair(seed))
+        assert all(map(np.array_equal, expected, found))
+        assert Counting.calls == 2
+    assert reuse.modules == ("network.encode",)
+    assert "forward" not in vars(method.network.encode)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Toy(Stateful(careless=False)), Toy(Network(careless=False), smallest=130)],
+    ids=["state of its own", "needs more than the crop"],
+)
+def test_a_method_that_it_does_not_suit_is_left_alone(method: Toy) -> None:
+    reuse = Reuse(method)
+    assert len(fused(reuse, pair())) == len(TEXTS)
+    assert reuse.modules == ()
+
+
+def test_a_method_without_networks_is_simply_called() -> None:
+    class Average(FusionMethod):
+        info = MethodInfo(name="average", title="Average")
+
+        def fuse(self, batch: FusionBatch) -> Tensor:
+            return (batch.visible + batch.infrared) / 2
+
+    reuse = Reuse(Average())
+    assert all(np.array_equal(image, reuse.fuse(pair(), "")) for image in fused(reuse, pair()))
