@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +105,9 @@ def print_card(name: str) -> None:
         found = True
         protocol = load_protocol(name)
         print(f"{protocol.name} (protocol)")
-        _print_fields(protocol.card)
+        _print_fields(protocol.card.model_copy(update={"metrics": {}}))
+        rows = [(f"    {name}", use.metric, _convention(use.options)) for name, use in protocol.card.metrics.items()]
+        print_table([("  metrics", "as", "in the convention"), *rows])
     if not found:
         names = [n for kind in REGISTRIES for n in registry(kind).names()] + list(protocol_names())
         raise UsageError(
@@ -243,6 +245,10 @@ def _whereabouts(cls: type[FusionMethod], info: Any) -> str:
         return f"not shipped: {how_to_get((info,))}"
     path = folder_of(cls) / info.file
     return f"shipped, {path.stat().st_size / 2**20:.1f} MiB" if path.is_file() else "missing: reinstall tgfbench"
+
+
+def _convention(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items()) or "of its definition"
 
 
 def _print_fields(card: BaseModel) -> None:

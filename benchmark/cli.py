@@ -35,6 +35,7 @@ from tgfbench.benchmark.cli_options import (
     Weights,
     Workers,
     dataset_requests,
+    fused_folders,
     key_values,
     protocol_requests,
     split_names,
@@ -160,7 +161,10 @@ def run(
 @app.command()
 def evaluate(
     fused: Annotated[Path, typer.Option(help="Folder of fused images, named as the dataset's pairs.")],
-    name: Annotated[str, typer.Option(help="The name under which the results are stored.")],
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The name under which the results are stored; without it every folder in --fused is one."),
+    ] = None,
     dataset: Datasets = "sample",
     data_root: DataRoot = None,
     split: Split = "test",
@@ -176,17 +180,20 @@ def evaluate(
     confidences: Confidences = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Score a folder of already fused images; no code needed."""
+    """Score a folder of already fused images, or a folder of such folders; no code needed."""
     from tgfbench.benchmark import plan, session
 
     requests = dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
-    if not name.strip():
-        raise UsageError("reading --name", found="an empty name", expected="the name for your results")
+    methods = [
+        plan.MethodRequest("precomputed", device="cpu", options={"folder": folder}, label=label)
+        for label, folder in fused_folders(fused, name).items()
+    ]
     protocols = protocol_requests(protocol, metrics)
-    method = plan.MethodRequest("precomputed", device="cpu", options={"folder": fused}, label=name.strip())
     references = text_reference_pair(text_references, confidences)
     specs = [
-        plan.RunSpec(request, method, tuple(protocols), text="none", text_references=references) for request in requests
+        plan.RunSpec(request, method, tuple(protocols), text="none", text_references=references)
+        for request in requests
+        for method in methods
     ]
     ok = session.run_all(specs, out, {}, overwrite=overwrite.value, engine_name="local", workers=workers)
     raise typer.Exit(0 if ok else 1)

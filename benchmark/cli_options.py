@@ -78,6 +78,22 @@ def text_reference_pair(folder: Path | None, confidences: Path | None) -> tuple[
     return None
 
 
+def fused_folders(fused: Path, name: str | None) -> dict[str, Path]:
+    """Return folders of fused images by the name of their results: one with a name, or every folder in ``fused``."""
+    if name is not None:
+        if not name.strip():
+            raise UsageError("reading --name", found="an empty name", expected="the name for your results")
+        return {name.strip(): fused}
+    folders = {path.name: path for path in sorted(fused.iterdir()) if path.is_dir()} if fused.is_dir() else {}
+    if not folders:
+        raise UsageError(
+            f"reading --fused {fused} without --name",
+            found="no folder in it",
+            expected="a folder of fused images per method, or one folder of images and --name",
+        )
+    return folders
+
+
 def split_names(names: str, option: str) -> list[str]:
     """Split a comma-separated option; refuse an empty one by its name."""
     found = [name.strip() for name in names.split(",") if name.strip()]

@@ -312,10 +312,24 @@ def plan_runs(specs: Sequence[RunSpec], root: Path) -> list[PlannedRun]:
                 protocols[request] = request.load()
         method = spec.method.load()
         run = PlannedRun(spec, dataset, method, [protocols[r] for r in spec.protocols], root)
+        if spec.text_references is None:
+            _refuse_text_attention(run.protocols)
         # Read now: a missing reference must be refused before anything is computed.
         _ = run.text_references_hash
         planned.append(run)
     return planned
+
+
+def _refuse_text_attention(protocols: Sequence[Protocol]) -> None:
+    """Refuse protocols that compare with text-guided references."""
+    for protocol in protocols:
+        if any("confidence" in protocol.info(metric).needs for metric in protocol.metrics):
+            raise UsageError(
+                f"planning runs under the protocol {protocol.name}",
+                found="no text-guided reference images",
+                expected="--text-references DIR and --confidences FILE",
+                hint="`tgfbench datasets references` makes them for a dataset that comes without",
+            )
 
 
 def specs_for(
