@@ -24,7 +24,6 @@ from tgfbench.benchmark.audit_reuse import Fuse, Reuse
 from tgfbench.benchmark.audit_store import AuditFolder
 from tgfbench.benchmark.engines import message_of
 from tgfbench.benchmark.errors import DataError, UsageError
-from tgfbench.benchmark.images import read_visible
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
 from tgfbench.benchmark.runner import Progress, provenance
 from tgfbench.metrics.audit import measures, prompts
@@ -235,6 +234,8 @@ def audit(
             # Also after Ctrl-C: the journal alone would do, a tidy file is better.
             store.save(keys)
         store.save_failures(report.failures)
+        if report.measured:
+            _draw(planned, done)
         samples = [done[key] for key in keys if key in done]
         if samples:
             report.audit = judge(samples, planned.planned.method.info.text_use)
@@ -361,11 +362,23 @@ def _as_json(result: Audit, failures: Mapping[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def kept_outputs(store: AuditFolder, own: Sequence[Prompt]) -> dict[str, np.ndarray]:
-    """Return the outputs by prompt id that lie in the store for one sample, for its pictures."""
+def _draw(planned: PlannedAudit, done: Mapping[str, SampleMeasures]) -> None:
+    """Draw a sheet for every pictured sample that is measured."""
+    from tgfbench.metrics.audit.pictures import sheet
+
+    own = by_key(planned.prompts, planned.planned.dataset.keys)
+    for key in planned.planned.dataset.keys[: planned.request.pictures]:
+        if key in done:
+            outputs = _kept_outputs(planned.store, own[key])
+            drawn = sheet(f"{planned.planned.title}, {key}", own[key], outputs, planned.scenes.targets(key))
+            planned.store.write_picture(key, drawn)
+
+
+def _kept_outputs(store: AuditFolder, own: Sequence[Prompt]) -> dict[str, np.ndarray]:
+    """Return the outputs by prompt id that lie in the store for one sample; prompts of one text share one."""
     by_text: dict[str, np.ndarray] = {}
     for prompt in own:
-        path = store.image_path(prompt.key, prompt.id)
-        if path.is_file():
-            by_text[prompt.text] = read_visible(path)
+        found = store.read_image(prompt.key, prompt.id, prompt.text)
+        if found is not None:
+            by_text[prompt.text] = found
     return {prompt.id: by_text[prompt.text] for prompt in own if prompt.text in by_text}

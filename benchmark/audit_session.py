@@ -11,11 +11,11 @@ from tgfbench.benchmark.audit import AuditReport, AuditRequest, Scenes, audit, p
 from tgfbench.benchmark.audit_controls import Control
 from tgfbench.benchmark.audit_store import FOLDER, find_audits
 from tgfbench.benchmark.errors import MAX_LISTED, UsageError
-from tgfbench.benchmark.images import write_text
+from tgfbench.benchmark.images import write_atomically, write_text
 from tgfbench.benchmark.plan import MethodRequest, Overwrite
 from tgfbench.benchmark.session import console, progress_bar
 from tgfbench.metrics.audit.prompts import write_prompts
-from tgfbench.metrics.audit.report import render_csv, render_markdown
+from tgfbench.metrics.audit.report import groups_of, label_of, render_csv, render_markdown
 
 
 def audit_all(
@@ -62,12 +62,19 @@ def audit_all(
 
 
 def write_report(root: Path) -> list[Path]:
-    """Rebuild ``audits/audit.csv`` and ``audits/audit.md`` from all audits of a store; returns their paths."""
+    """Rebuild ``audits/audit.csv``, ``audit.md`` and a summary picture per set of images; returns their paths."""
+    from tgfbench.metrics.audit.pictures import summary
+
     contents = [{**folder.read_json(), "id": folder.folder.name} for folder in find_audits(root)]
     written = []
     for name, render in (("audit.csv", render_csv), ("audit.md", render_markdown)):
         path = root / FOLDER / name
         write_text(path, render(contents))
+        written.append(path)
+    for group, members in groups_of(contents).items():
+        path = root / FOLDER / f"{group}.png"
+        drawn = summary(members, [label_of(content) for content in members])
+        write_atomically(path, lambda file, drawn=drawn: file.write(drawn))  # type: ignore[misc]
         written.append(path)
     return written
 

@@ -6,7 +6,7 @@
 ``per_image.csv``       ``key,measure,about,value``, full precision
 ``maps/<key>.npz``      what naming each object changed, on a coarse grid, for the test over masks
 ``images/<key>/*.png``  outputs by prompt, of the samples that are pictured and of the one in progress
-``pictures/*.png``      sheets of prompts, outputs and differences; a summary
+``pictures/*.png``      sheets of prompts, outputs and differences
 ``failures.csv``        ``key,error`` of the last attempt, absent when nothing failed
 ======================  =================================================================================
 
@@ -155,6 +155,10 @@ class AuditFolder:
     def drop_images(self, key: str) -> None:
         """Remove the outputs of a sample."""
         shutil.rmtree(self.folder / "images" / key, ignore_errors=True)
+
+    def write_picture(self, name: str, png: bytes) -> None:
+        """Keep a drawn sheet."""
+        write_atomically(self.folder / "pictures" / f"{name}.png", lambda file: file.write(png))
 
     @property
     def _journal(self) -> Path:

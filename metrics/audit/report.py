@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,17 @@ def render_markdown(audits: Sequence[Content]) -> str:
     lines += ["Ratios and means are over images, with 95 % bootstrap intervals in brackets:", ""]
     lines += [f"- *{heading}*: {meaning}" for heading, _, meaning in _TABLE]
     return "\n".join(lines) + "\n"
+
+
+def groups_of(audits: Sequence[Content]) -> dict[str, list[Content]]:
+    """Return the finished audits by set of images and seed, under names that are safe as file names."""
+    found: dict[str, list[Content]] = {}
+    for content in newest_first(audits):
+        identity = content["identity"]
+        masks = "" if identity["masks"] == "none" else f"-{identity['masks']}"
+        name = f"{identity['dataset']}-{identity['split']}-{identity['fingerprint'][:8]}-seed{identity['seed']}{masks}"
+        found.setdefault(re.sub(r"[^\w.+-]+", "-", name), []).append(content)
+    return found
 
 
 def _group(content: Content) -> tuple[Any, ...]:

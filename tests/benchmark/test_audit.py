@@ -16,6 +16,7 @@ from torch import Tensor
 from tgfbench.benchmark.audit import AuditRequest, PlannedAudit, Scenes, audit
 from tgfbench.benchmark.audit_controls import CONTROLS, BoostsNamed, Control, IgnoresText
 from tgfbench.benchmark.audit_data import subject_of, targets_of
+from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
 from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
 from tgfbench.datasets.msrs import MSRS
@@ -279,3 +280,63 @@ def test_without_texts_the_objects_are_listed_and_a_degraded_sample_gets_a_right
     assert subject.right in sample.texts.instruction
     assert subject.wrong
     assert subject.wrong not in sample.texts.instruction
+
+
+def command(*words: object) -> int:
+    """Run ``tgfbench audit`` in this process and return its exit code."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr("sys.argv", ["tgfbench", "audit", *map(str, words)])
+        main()
+    return int(end.value.code or 0)
+
+
+SMALL = ("-d", "sample", "-D", "width=96", "-D", "height=72", "--pictures", 1)
+
+
+def test_the_command_writes_report_and_pictures_and_finds_them_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("-m", "average,maximum", *SMALL, "--limit", 10, "--out", tmp_path)
+    assert command(*words) == 0
+    first = {path: path.read_bytes() for path in (tmp_path / "audits").rglob("*") if path.is_file()}
+    assert {"audit.csv", "audit.md", "test-0000.png"} <= {path.name for path in first}
+    assert capsys.readouterr().out.count(Verdict.NOTHING.value) == 2
+    assert command(*words) == 0
+    assert "fused 0 images, measured 0 samples, already there 10" in capsys.readouterr().out
+    assert first == {path: path.read_bytes() for path in first}
+
+
+def test_the_command_fails_where_a_control_gets_another_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Two images are too few for any verdict.
+    assert command("--controls", *SMALL, "--limit", 2, "--out", tmp_path) == 1
+    assert capsys.readouterr().out.count("WRONG") == 4
+
+
+def test_prompts_are_written_edited_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    words = ("-m", "average", *SMALL, "--limit", 2, "--out", tmp_path)
+    assert command(*words, "--write-prompts", path) == 0
+    assert not (tmp_path / "audits").exists()
+    path.write_text(path.read_text().replace("the elephants", "the walruses"))
+    assert command(*words, "--prompts", path) == 0
+    (stored,) = (tmp_path / "audits").rglob("prompts.jsonl")
+    assert stored.read_text() == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-m", "average", "-d", "sample,sample"), "one per audit"),
+        (("-m", "average", "--pictures", -1), "0 or more"),
+        (("-m", ""), "--method"),
+        (("-m", "average,maximum", "--write-prompts", "p.jsonl"), "whose role"),
+        (("-m", "average", "--prompts", "nowhere.jsonl"), "nowhere.jsonl"),
+    ],
+)
+def test_wrong_use_is_refused_with_what_to_do(
+    words: tuple[object, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*words, "--out", tmp_path) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,156 @@
+"""Which numbers give which verdict, and what is remarked; and reports that say it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tgfbench.metrics.audit.locality import NamedChange
+from tgfbench.metrics.audit.measures import SampleMeasures
+from tgfbench.metrics.audit.report import groups_of, render_csv, render_markdown
+from tgfbench.metrics.audit.verdict import Audit, Verdict, judge
+
+STILL: dict[tuple[str, str], float] = {
+    ("rms", "floor"): 1.0, ("rms", "presence"): 0.0, ("rms", "meaning"): 0.0, ("mae", "presence"): 0.0,
+    ("mae", "paraphrase"): 0.0, ("mae", "meaning"): 0.0, ("mae", "repeat"): 0.0, ("mae", "sense response"): 0.0,
+    ("mae", "nonsense response"): 0.0,
+}  # fmt: skip
+MOVED = STILL | {
+    ("rms", "presence"): 5.0, ("rms", "meaning"): 5.0, ("mae", "presence"): 5.0, ("mae", "meaning"): 5.0,
+    ("mae", "paraphrase"): 1.0, ("mae", "sense response"): 5.0, ("mae", "nonsense response"): 1.0,
+}  # fmt: skip
+NAMED = {
+    ("object movement", "car"): 9.0, ("object floor", "car"): 1.0, ("energy share", "car"): 0.8,
+    ("area share", "car"): 0.1, ("pointing", "car"): 1.0, ("specificity", "car"): 0.6,
+    ("specificity over nonsense", "car"): 0.5, ("contrast gain", "car"): 8.0, ("gradient gain", "car"): 1.0,
+    ("information gain", "car"): 0.1, ("contrast gain over nonsense", "car"): 8.0,
+    ("gradient gain over nonsense", "car"): 1.0, ("information gain over nonsense", "car"): 0.1,
+}  # fmt: skip
+
+
+def samples(
+    values: Mapping[tuple[str, str], float], count: int = 12, *, scrambled: bool = False
+) -> list[SampleMeasures]:
+    """Equal numbers on every image up to a little noise; each image's object lies elsewhere."""
+    found = []
+    for index in range(count):
+        noise = 1 + 0.05 * np.random.default_rng(index).standard_normal()
+        own = SampleMeasures(f"{index}", {name: value * noise for name, value in values.items()})
+        if ("specificity", "car") in values:
+            maps = np.zeros((2, 64, 64), np.float32)
+            maps[0, 4 * index : 4 * index + 4] = maps[1, 4 * (index + 5 * scrambled) % 64 :][:4] = 1
+            own.changes.append(NamedChange(own.key, *maps))
+        found.append(own)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        (STILL, Verdict.NOTHING),
+        (STILL | {("rms", "presence"): 0.9, ("rms", "meaning"): 0.9}, Verdict.NOTHING),
+        (MOVED, Verdict.GLOBAL),
+        (MOVED | {("mae", "paraphrase"): 5.0}, Verdict.WORDING),
+        (MOVED | NAMED, Verdict.LOCAL),
+        (STILL | NAMED, Verdict.LOCAL),
+        (MOVED | NAMED | {("specificity", "car"): 0.0}, Verdict.GLOBAL),
+        (MOVED | NAMED | {("specificity over nonsense", "car"): -0.1}, Verdict.GLOBAL),
+        (MOVED | NAMED | {("object movement", "car"): 0.9}, Verdict.GLOBAL),
+        (
+            MOVED | NAMED | {(f"{m} gain over nonsense", "car"): 0.0 for m in ("contrast", "gradient", "information")},
+            Verdict.GLOBAL,
+        ),
+        (
+            MOVED | NAMED | {("contrast gain", "car"): -4.0, ("gradient gain", "car"): 0.0},
+            Verdict.LOCAL,
+        ),
+    ],
+    ids=[
+        "still", "below the floor", "moved", "by wording", "local", "local only", "no specificity",
+        "as much by nonsense", "object below the floor", "as prominent by nonsense", "information alone rises",
+    ],
+)  # fmt: skip
+def test_verdicts(values: dict[tuple[str, str], float], verdict: Verdict) -> None:
+    result = judge(samples(values))
+    assert result.verdict is verdict
+    assert result.reasons
+
+
+def test_masks_that_are_not_where_the_change_is_take_locality_away() -> None:
+    result = judge(samples(MOVED | NAMED, scrambled=True))
+    assert result.verdict is Verdict.GLOBAL
+    assert (result.estimates["energy share above area"].p or 0) > 0.01
+
+
+def test_nine_images_are_too_few_and_ten_suffice() -> None:
+    assert judge(samples(MOVED | NAMED, 9)).verdict is Verdict.UNDECIDED
+    assert judge(samples(MOVED | NAMED, 10)).verdict is Verdict.LOCAL
+
+
+@pytest.mark.parametrize(
+    ("values", "text_use", "remark"),
+    [
+        (STILL, "train", "unmoved as expected"),
+        (MOVED, "train", "UNEXPECTED"),
+        (MOVED, "test", "no labelled object"),
+        (MOVED | {("mae", "nonsense response"): 6.0}, "test", "answers nonsense as strongly as sense"),
+        (MOVED | {("mae", "repeat"): 0.3}, "test", "not deterministic"),
+        (
+            MOVED | {("PSNR gain", "right over none"): 2.0, ("PSNR gain", "right over wrong"): 3.0},
+            "test",
+            "follows instructions: ",
+        ),
+        (
+            MOVED | {("PSNR gain", "right over none"): 2.0, ("PSNR gain", "right over wrong"): 0.0},
+            "test",
+            "not shown to follow",
+        ),
+    ],
+)
+def test_remarks(values: dict[tuple[str, str], float], text_use: str, remark: str) -> None:
+    assert any(remark in said for said in judge(samples(values), text_use).remarks)
+
+
+def content(result: Audit, name: str, **identity: Any) -> dict[str, Any]:
+    """What ``audit.json`` holds, as far as reports read it."""
+    own = {
+        "dataset": "d", "split": "test", "images": 12, "fingerprint": "f" * 64, "seed": 0, "masks": "none",
+        "method": name, "weights": "w|1", "prompts_origin": "generated", **identity,
+    }  # fmt: skip
+    estimates = {
+        statistic: {"value": e.value, "low": e.low, "high": e.high, "images": e.images, "p": e.p}
+        for statistic, e in result.estimates.items()
+    }
+    stored = {**asdict(result), "verdict": result.verdict.value, "estimates": estimates, "failed": 0}
+    return {"id": name, "identity": own, "weights_origin": "project", "result": stored}
+
+
+def test_reports_name_every_method_its_verdict_and_its_reasons_whatever_the_order() -> None:
+    contents = [
+        content(judge(samples(values)), name)
+        for name, values in (("still", STILL), ("named", MOVED | NAMED), ("moved", MOVED))
+    ]
+    contents.append({**content(judge(samples(STILL)), "begun"), "result": None})
+    page, table = render_markdown(contents), render_csv(contents)
+    assert page == render_markdown(contents[::-1])
+    assert table == render_csv(contents[::-1])
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [*dict.fromkeys(row["method"] for row in rows)] == ["named", "moved", "still"]
+    assert {row["verdict"] for row in rows if row["method"] == "named"} == {Verdict.LOCAL.value}
+    assert all(row["value"] for row in rows if row["statistic"] == "meaning / floor")
+    for name in ("still", "named", "moved"):
+        assert f"**{name}@w\\|1**" in page
+    assert "project-trained" in page
+    assert "begun" not in page
+
+
+def test_methods_on_other_images_are_reported_apart() -> None:
+    result = judge(samples(STILL))
+    groups = groups_of([content(result, "a"), content(result, "b", fingerprint="e" * 64), content(result, "c", seed=1)])
+    assert [len(members) for members in groups.values()] == [1, 1, 1]
