@@ -45,9 +45,10 @@ leaderboard: install ## rebuild the leaderboards from the store
 test: $(VENV)/.dev.installed ## run the tests
 	$(BIN)/pytest
 
-perf: install ## time the methods and the protocols
+perf: install ## time the methods, the protocols and the decoding of datasets
 	@$(BIN)/tgfbench profile -m all
 	@$(BIN)/python -m tgfbench.metrics.perf
+	@$(BIN)/python -m tgfbench.datasets.perf '$(DATA_ROOT)'
 
 lint: $(VENV)/.dev.installed ## check style and types
 	$(BIN)/ruff check .
