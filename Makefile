@@ -20,7 +20,7 @@ RUN_OPTIONS = --split '$(SPLIT)' --protocol '$(PROTOCOL)' --text '$(TEXT)' --eng
   $(if $(LIMIT),--limit '$(LIMIT)') $(if $(METRICS),--metrics '$(METRICS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench leaderboard test perf lint clean
+.PHONY: help install bench leaderboard site test perf lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench: install ## run METHOD and the baselines on DATASET, print the leaderboard
 
 leaderboard: install ## rebuild the leaderboards from the store
 	@$(BIN)/tgfbench leaderboard --out '$(OUT)'
+
+site: install $(VENV)/.site.installed ## write the web page of the store: boards, tests, gallery
+	@$(BIN)/tgfbench site --out '$(OUT)'
 
 test: $(VENV)/.dev.installed ## run the tests
 	$(BIN)/pytest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -18,7 +18,7 @@ FORMATS = "csv, md, tex, json; svg, png: critical-difference diagrams; comma-sep
 @boards_app.command()
 def leaderboard(
     out: Out = Path("runs"),
-    formats: Annotated[str, typer.Option("--format", help=FORMATS)] = "csv,md",
+    formats: Annotated[str, typer.Option("--format", help=FORMATS)] = "csv,md,tex,json",
     protocol: Annotated[str, typer.Option("--protocol", help="Only the boards of this protocol.")] = "",
     preset: Annotated[str, typer.Option("--preset", help="A board fixed in advance: " + PRESETS)] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files, print only their paths.")] = False,
@@ -42,3 +42,15 @@ def compare(
     from tgfbench.benchmark import session
 
     session.compare_rows(out, first, second, dataset=dataset, protocol=protocol, as_json=as_json)
+
+
+@boards_app.command()
+def site(
+    out: Out = Path("runs"),
+    folder: Annotated[Optional[Path], typer.Option(help="Where to write; default: site/ in the store.")] = None,  # noqa: UP045
+    images: Annotated[int, typer.Option(min=0, help="Images per gallery, most disputed first.")] = 24,
+) -> None:
+    """Write the static web page: boards, tests, plots, methods and a gallery; it needs no network."""
+    from tgfbench.benchmark import session
+
+    session.write_site(out, folder or out / "site", images)

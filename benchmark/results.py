@@ -18,7 +18,8 @@ RUN_COLUMNS = (
     "reported", "seconds", "device", "imported", "card", "training_note",
 )  # fmt: skip
 SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version")
-METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order")
+METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order", "card")
+IMAGE_COLUMNS = ("run_id", "key", "text", "path")
 
 
 def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -47,6 +48,17 @@ def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
             score_rows.append((run.folder.name, key, protocol, metric, value, version))
     scores = pd.DataFrame(score_rows, columns=list(SCORE_COLUMNS))
     return pd.DataFrame(run_rows, columns=list(RUN_COLUMNS)), scores, _metric_frame(scores)
+
+
+def image_frame(root: Path) -> pd.DataFrame:
+    """Return all fused images of a store that are in place (``IMAGE_COLUMNS``)."""
+    rows = [
+        (run.folder.name, key, image.text, str(path))
+        for run in find_runs(root)
+        for key, image in run.load().images.items()
+        if (path := run.image_path(key)).is_file()
+    ]
+    return pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
 
 
 def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,5 +90,6 @@ def _metric_frame(scores: pd.DataFrame) -> pd.DataFrame:
     for name, group in scores.groupby("protocol", sort=True):
         protocol = load_protocol(str(name)).select(group["metric"].unique())
         for order, metric in enumerate(protocol.metrics):
-            rows.append((name, metric, metric, protocol.info(metric).higher_is_better, order))
+            info = protocol.info(metric)
+            rows.append((name, metric, metric, info.higher_is_better, order, info.model_dump_json()))
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))

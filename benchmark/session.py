@@ -158,6 +158,15 @@ def compare_rows(root: Path, first: str, second: str, *, dataset: str, protocol:
     console.print(comparisons_to_console(found))
 
 
+def write_site(root: Path, folder: Path, most_images: int) -> None:
+    """Write the static web page of a store and print where it is."""
+    from tgfbench.benchmark.results import image_frame
+    from tgfbench.leaderboards.site import build_site
+
+    pages = build_site(*store_frames(root), image_frame(root), folder, most_images)
+    console.print(f"{len(pages)} pages written, open {escape(str(pages[0]))}")
+
+
 def _of_protocol(
     frames: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], protocol: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

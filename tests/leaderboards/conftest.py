@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from tgfbench.benchmark.images import write_png
 from tgfbench.leaderboards.frames import RUN_OPTIONAL
 
 
@@ -84,3 +87,27 @@ class StoreFrames:
 @pytest.fixture
 def store() -> StoreFrames:
     return StoreFrames()
+
+
+HARM = "<script>window.harmed=1</script><img src=x onerror='window.harmed=1'>\" onload=\"window.harmed=1"
+
+
+@pytest.fixture
+def hostile_site_frames(store, tmp_path) -> tuple[pd.DataFrame, ...]:
+    """Frames of a store with pictures, in which every text tries to run a script."""
+    rng = np.random.default_rng(0)
+    card = json.dumps({"title": HARM, "paper": HARM, "trained_on": [HARM], "text_use": "test"})
+    claim = json.dumps([{"dataset": "roadscene", "metric": "VIF", "value": 0.5, "source": HARM}])
+    pictures = []
+    for number, method in enumerate(("average", "tesg", HARM, "visible")):
+        facts = {"tags": "source" if method == "visible" else "", "seconds": 0.1 + number, "device": HARM}
+        values = {"VIF": rng.random(3).tolist(), "CC": rng.random(3).tolist(), HARM: rng.random(3).tolist()}
+        run = store.run(method, values, text_policy=HARM, card=card, reported=claim, **facts)
+        for image in range(3):
+            path = tmp_path / "store" / run / f"test-{image:04d}.png"
+            write_png(path, rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+            text = f"<b>prompt</b> {HARM} \u202e\u200f & % _ |"
+            pictures.append({"run_id": run, "key": f"test-{image:04d}", "text": text, "path": str(path)})
+    runs, scores, metrics = store.frames
+    metrics["card"] = json.dumps({"title": HARM, "citation": HARM, "notes": HARM, "unit": HARM, "range": [0, 1]})
+    return runs, scores, metrics, pd.DataFrame(pictures)

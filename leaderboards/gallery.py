@@ -1,0 +1,115 @@
+"""What the gallery of a board shows: which images, in which order, and the numbers beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from tgfbench.leaderboards.board import Board
+from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
+
+IMAGE_COLUMNS = ("run_id", "key", "text", "path")
+"""Columns of the frame of fused images: the prompt given and where the PNG lies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """The images of one board.
+
+    Attributes:
+        board: whose rows are shown.
+        keys: the images, most disputed first.
+        dispute: by key, 0 (all metrics order the rows alike) to 1.
+        paths: by (run id, key), where the PNG lies.
+        prompts: by (run id, key).
+    """
+
+    board: Board
+    keys: tuple[str, ...]
+    dispute: dict[str, float]
+    paths: dict[tuple[str, str], Path]
+    prompts: dict[tuple[str, str], str]
+
+    def data(self) -> dict[str, object]:
+        """Return what the page's script needs: sources and methods, and per image its files, prompts and numbers."""
+        board = self.board
+        decimals = [decimals_for(board.means[metric]) for metric in board.metrics.index]
+        position = {key: i for i, key in enumerate(board.keys)}
+        images = []
+        for key in self.keys:
+            shown = {}
+            for number, run in enumerate(map(str, board.rows.index)):
+                if (run, key) in self.paths:
+                    values = board.scores[number, :, position[key]]
+                    shown[run] = {
+                        "prompt": visible_text(self.prompts[run, key]),
+                        "values": [number_text(v, d) for v, d in zip(values, decimals, strict=True)],
+                    }
+            images.append({"key": key, "dispute": round(self.dispute[key], 3), "shown": shown})
+        rows = [
+            {"run": str(run), "label": visible_text(str(row["label"])), "source": bool(row["source"])}
+            for run, row in board.rows.iterrows()
+        ]
+        arrows = {True: " ↑", False: " ↓", None: ""}
+        metrics = [
+            visible_text(str(card["title"])) + arrows[card["higher_is_better"]] for _, card in board.metrics.iterrows()
+        ]
+        return {"rows": rows, "metrics": metrics, "images": images}
+
+
+def build_gallery(board: Board, images: pd.DataFrame, most: int) -> Gallery | None:
+    """Choose a board's most disputed images among those with at least two fused images; None where there are none.
+
+    Args:
+        board: the board.
+        images: ``IMAGE_COLUMNS``.
+        most: number of images at most.
+    """
+    here = images[images["run_id"].isin(board.rows.index) & images["key"].isin(board.keys)]
+    shown = here.groupby("key")["run_id"].nunique()
+    dispute = disputes(board)
+    keys = sorted((key for key, runs in shown.items() if runs > 1), key=lambda key: (-round(dispute[key], 9), key))[
+        :most
+    ]
+    if not keys:
+        return None
+    here = here[here["key"].isin(keys)]
+    names = list(zip(here["run_id"], here["key"], strict=True))
+    return Gallery(
+        board=board,
+        keys=tuple(map(str, keys)),
+        dispute=dispute,
+        paths=dict(zip(names, map(Path, here["path"]), strict=True)),
+        prompts=dict(zip(names, here["text"], strict=True)),
+    )
+
+
+def disputes(board: Board) -> dict[str, float]:
+    """Return by image how much the metrics disagree about the ranked rows: 1 − W, Kendall's concordance over metrics.
+
+    0 where all metrics that count order the rows alike; 0 as well where there is nothing to compare.
+    """
+    counts = board.metrics["counts"].to_numpy(dtype=bool)
+    ranked = board.rows["ranked"].to_numpy(dtype=bool)
+    if counts.sum() < 2 or ranked.sum() < 2:
+        return dict.fromkeys(board.keys, 0.0)
+    signs = np.array([-1.0 if up else 1.0 for up in board.metrics["higher_is_better"][counts]])
+    values = board.scores[ranked][:, counts] * signs[:, None]
+    found = {}
+    for position, key in enumerate(board.keys):
+        here = values[:, :, position]
+        here = here[:, np.isfinite(here).all(axis=0)]
+        rows, metrics = here.shape
+        if metrics < 2:
+            found[key] = 0.0
+            continue
+        ranks = rankdata(here, axis=0)
+        sums = ranks.sum(axis=1)
+        # With ties: M. Kendall and J. Gibbons, Rank Correlation Methods, 1990, chapter 6.
+        largest = metrics * (ranks**2).sum() - metrics**2 * rows * ((rows + 1) / 2) ** 2
+        found[key] = float(1 - ((sums - sums.mean()) ** 2).sum() / largest) if largest > 0 else 0.0
+    return found

@@ -1,0 +1,162 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const at = (id) => document.getElementById(id);
+  const viewer = at("viewer"), panes = at("panes");
+  const [first, second] = panes.querySelectorAll(".pane");
+  const labels = new Map(data.rows.map((row) => [row.run, row.label]));
+  const byKey = new Map(data.images.map((image) => [image.key, image]));
+  let listed = data.images, current = null, zoom = 1;
+
+  const file = (run, key) => `images/${encodeURIComponent(run)}/${encodeURIComponent(key)}.png`;
+  const sources = data.rows.filter((row) => row.source).map((row) => row.run);
+  const methods = data.rows.filter((row) => !row.source).map((row) => row.run);
+
+  function thumbs() {
+    const words = at("find").value.trim().toLowerCase();
+    const matches = (image) => image.key.toLowerCase().includes(words)
+      || Object.values(image.shown).some((shown) => shown.prompt.toLowerCase().includes(words));
+    listed = data.images.filter(matches);
+    if (at("order").value === "key") listed = [...listed].sort((a, b) => (a.key < b.key ? -1 : 1));
+    const items = listed.map((image) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.key = image.key;
+      button.setAttribute("aria-current", String(image === current));
+      const picture = document.createElement("img");
+      picture.loading = "lazy";
+      picture.alt = "";
+      picture.src = file(methods.find((run) => image.shown[run]) || Object.keys(image.shown)[0], image.key);
+      const note = document.createElement("small");
+      note.textContent = `dispute ${image.dispute}`;
+      button.append(picture, image.key, note);
+      button.addEventListener("click", () => open(image.key, true));
+      const item = document.createElement("li");
+      item.append(button);
+      return item;
+    });
+    at("thumbs").replaceChildren(...items);
+  }
+
+  function choices(select, wanted) {
+    const runs = data.rows.map((row) => row.run).filter((run) => current.shown[run]);
+    select.replaceChildren(...runs.map((run) => new Option(labels.get(run), run)));
+    select.value = runs.includes(wanted) ? wanted : runs[0];
+  }
+
+  function open(key, focus) {
+    const [left, right] = [at("left").value || sources.at(-1) || methods[0], at("right").value || methods[0]];
+    current = byKey.get(key);
+    if (!current) return;
+    viewer.hidden = false;
+    choices(at("left"), left);
+    choices(at("right"), right);
+    if (at("left").value === at("right").value) at("right").selectedIndex = (at("left").selectedIndex + 1) % at("right").length;
+    at("name").textContent = `${key} (dispute ${current.dispute})`;
+    history.replaceState(null, "", `#${encodeURIComponent(key)}`);
+    for (const button of at("thumbs").querySelectorAll("button"))
+      button.setAttribute("aria-current", String(button.dataset.key === key));
+    show();
+    if (focus) at("name").focus();
+  }
+
+  function show() {
+    const [left, right] = [at("left").value, at("right").value];
+    const mode = at("mode").value;
+    panes.className = `panes ${mode}`;
+    second.hidden = mode !== "side";
+    const set = (picture, run) => {
+      picture.src = file(run, current.key);
+      picture.alt = `${current.key}, ${labels.get(run)}`;
+    };
+    set(first.querySelector(".under"), mode === "side" ? left : right);
+    set(first.querySelector(".over"), left);
+    if (mode === "side") set(second.querySelector(".under"), right);
+    at("slide").parentElement.hidden = mode !== "slider";
+    at("prompt-left").textContent = current.shown[left].prompt || "none";
+    at("prompt-right").textContent = current.shown[right].prompt || "none";
+    at("values").replaceChildren(...[left, right].map((run) => {
+      const row = document.createElement("tr"), head = document.createElement("th");
+      head.scope = "row";
+      head.textContent = labels.get(run);
+      row.append(head, ...current.shown[run].values.map((value) => {
+        const cell = document.createElement("td");
+        cell.textContent = value;
+        return cell;
+      }));
+      return row;
+    }));
+  }
+
+  function cut(percent) {
+    const value = Math.min(100, Math.max(0, percent));
+    at("slide").value = value;
+    first.querySelector(".stage").style.setProperty("--cut", `${value}%`);
+  }
+
+  function scale(factor) {
+    const centre = [first.scrollLeft + first.clientWidth / 2, first.scrollTop + first.clientHeight / 2];
+    const before = zoom;
+    zoom = Math.min(16, Math.max(1, zoom * factor));
+    for (const stage of panes.querySelectorAll(".stage")) stage.style.width = `${100 * zoom}%`;
+    at("zoom").value = `${Math.round(100 * zoom)} %`;
+    first.scrollTo(centre[0] * zoom / before - first.clientWidth / 2, centre[1] * zoom / before - first.clientHeight / 2);
+  }
+
+  function step(by) {
+    if (!listed.length) return;
+    const now = listed.indexOf(current);
+    open(listed[(Math.max(now, 0) + by + listed.length) % listed.length].key, false);
+  }
+
+  function swap() {
+    const [left, right] = [at("left").value, at("right").value];
+    at("left").value = right;
+    at("right").value = left;
+    show();
+  }
+
+  const handle = first.querySelector(".handle");
+  handle.addEventListener("pointerdown", (event) => {
+    handle.setPointerCapture(event.pointerId);
+    event.preventDefault();
+  });
+  handle.addEventListener("pointermove", (event) => {
+    if (!handle.hasPointerCapture(event.pointerId)) return;
+    const box = handle.parentElement.getBoundingClientRect();
+    cut(100 * (event.clientX - box.left) / box.width);
+  });
+  at("slide").addEventListener("input", () => cut(Number(at("slide").value)));
+  // Both panes show the same part: whichever is scrolled leads the other.
+  const follow = (from, to) => from.addEventListener("scroll", () => {
+    if (to.scrollLeft !== from.scrollLeft || to.scrollTop !== from.scrollTop) to.scrollTo(from.scrollLeft, from.scrollTop);
+  });
+  follow(first, second);
+  follow(second, first);
+  for (const id of ["left", "right", "mode"]) at(id).addEventListener("change", show);
+  at("swap").addEventListener("click", swap);
+  at("in").addEventListener("click", () => scale(1.5));
+  at("out").addEventListener("click", () => scale(1 / 1.5));
+  at("next").addEventListener("click", () => step(1));
+  at("previous").addEventListener("click", () => step(-1));
+  at("order").addEventListener("change", thumbs);
+  at("find").addEventListener("input", thumbs);
+  panes.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    scale(event.deltaY < 0 ? 1.2 : 1 / 1.2);
+  }, { passive: false });
+  const keys = {
+    n: () => step(1), p: () => step(-1), s: swap, "+": () => scale(1.5), "=": () => scale(1.5), "-": () => scale(1 / 1.5),
+    d: () => { at("mode").value = at("mode").value === "difference" ? "slider" : "difference"; show(); },
+  };
+  document.addEventListener("keydown", (event) => {
+    if (!current || event.ctrlKey || event.metaKey || event.altKey || /^(SELECT|TEXTAREA)$/.test(event.target.tagName)
+      || (event.target.tagName === "INPUT" && event.target.type === "search")) return;
+    const act = keys[event.key];
+    if (act) { event.preventDefault(); act(); }
+  });
+  thumbs();
+  cut(50);
+  if (location.hash.length > 1) open(decodeURIComponent(location.hash.slice(1)), false);
+})();

@@ -1,0 +1,132 @@
+"""The site in a real browser, opened from the file system."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tgfbench.leaderboards.site import build_site
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page whose console errors, script errors and requests outside the file system fail the test."""
+    troubles: list[str] = []
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+    opened.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else troubles.append(request.url)
+    )
+    yield opened
+    opened.close()
+    assert troubles == []
+
+
+@pytest.fixture
+def site(hostile_site_frames, tmp_path) -> Path:
+    build_site(*hostile_site_frames, tmp_path / "site")
+    return tmp_path / "site"
+
+
+def _column(page, number: int) -> list[str]:
+    return page.locator(f"table.board tbody tr > :nth-child({number})").all_inner_texts()
+
+
+def test_a_column_sorts_by_value_and_the_filter_keeps_matching_rows(page, site):
+    page.goto((site / "board-roadscene-test-core.html").as_uri())
+    header = page.locator("table.board thead th", has_text="VIF")
+    orders = []
+    for _ in range(2):
+        header.click()
+        orders.append([float(text.split()[0]) for text in _column(page, 5)])
+    assert sorted(orders[0]) in (orders[0], orders[0][::-1])
+    assert orders[1] == orders[0][::-1]
+    page.get_by_role("searchbox").fill("average")
+    assert len(_column(page, 1)) == 1
+    assert "average" in _column(page, 1)[0]
+    page.get_by_role("searchbox").fill("")
+    header.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("th[aria-sort]").count() <= 1
+
+
+def test_an_image_opens_the_slider_is_dragged_and_keys_work(page, site):
+    page.goto((site / "index.html").as_uri())
+    page.get_by_role("link", name="Gallery of images").first.click()
+    page.locator("#thumbs button").first.click()
+    assert page.locator("#viewer").is_visible()
+    page.wait_for_function("[...document.querySelectorAll('.pane:not([hidden]) img')].every(i => i.naturalWidth > 0)")
+    assert "<b>prompt</b>" in page.locator("#prompt-left, #prompt-right").all_inner_texts()[1]
+    handle = page.locator(".handle").first
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 150, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    dragged = float(page.locator("#slide").input_value())
+    assert dragged > 55
+    page.locator("#slide").focus()
+    page.keyboard.press("ArrowLeft")
+    assert float(page.locator("#slide").input_value()) < dragged
+    name = page.locator("#name").inner_text()
+    page.keyboard.press("n")
+    assert page.locator("#name").inner_text() != name
+    page.keyboard.press("d")
+    assert "difference" in page.locator("#panes").get_attribute("class")
+    blend = page.locator(".over").first.evaluate("element => getComputedStyle(element).mixBlendMode")
+    assert blend == "difference"
+
+
+def test_zoom_keeps_both_panes_in_step(page, site):
+    page.goto((site / "gallery-roadscene-test-core.html").as_uri())
+    page.locator("#thumbs button").first.click()
+    page.select_option("#mode", "side")
+    for _ in range(3):
+        page.locator("#in").click()
+    first, second = page.locator(".pane").all()
+    first.evaluate("element => element.scrollTo(60, 20)")
+    page.wait_for_function("document.querySelectorAll('.pane')[1].scrollLeft === 60")
+    widths = [pane.locator(".stage").evaluate("element => element.offsetWidth") for pane in (first, second)]
+    assert widths[0] == widths[1]
+
+
+@pytest.mark.parametrize("name", ["index", "board-roadscene-test-core", "gallery-roadscene-test-core", "metrics"])
+def test_nothing_overflows_a_narrow_screen(page, site, name):
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.goto((site / f"{name}.html").as_uri())
+    if name.startswith("gallery"):
+        page.locator("#thumbs button").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_dark_and_light_follow_the_reader(page, site):
+    colours = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.goto((site / "index.html").as_uri())
+        colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert colours == ["rgb(255, 255, 255)", "rgb(13, 17, 23)"]
+
+
+def test_scripts_in_names_and_prompts_never_run(page, site):
+    for name in ("index", "board-roadscene-test-core", "gallery-roadscene-test-core", "metrics"):
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.evaluate("window.harmed") is None
