@@ -19,6 +19,7 @@ from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
 from tgfbench.methods._checkpoints import fit_network, read_state
 from tgfbench.methods._text import choose_encoder
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
+from tgfbench.methods.text_if.fast import FastTextIF
 from tgfbench.methods.text_if.network import TextIFNetwork, build_network
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class TextIF(FusionMethod):
         text_weights: of the text encoder, where the checkpoint holds none; for CLIP a file of OpenAI's ViT-B/32.
         postprocess: ``authors`` reduces both sides to multiples of 16, stretches the fused image to the full range and
             rounds to 8 bits, as the authors do before they save, then enlarges it to the size of the input, which the
-            authors do not; ``plain`` mirrors the images outwards instead and does not stretch.
+            authors do not; ``plain`` continues the images by their borders instead and does not stretch.
 
     Raises:
         WeightsError: the checkpoint does not fit, or there is neither a text feature nor an encoder for it.
@@ -167,6 +168,7 @@ class TextIF(FusionMethod):
         network, clip = read_parts(checkpoint.path)
         self.network = network.to(self.device)
         self.postprocess = postprocess
+        self._fuse = FastTextIF(self.network)
         width = network.config["text_width"]
         self.text: FeatureFiles | TextEncoder
         if text_features is not None:
@@ -195,8 +197,8 @@ class TextIF(FusionMethod):
             return resized(self.saved(batch), (height, width))
         margins = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
         visible, infrared = (F.pad(image, margins, mode="replicate") for image in (batch.visible, batch.infrared))
-        fused = self._fuse(visible, infrared, self._features(batch))[..., :height, :width]
-        return (fused.clamp_(0, 1) * 255).round_() / 255
+        fused = self._fuse(visible=visible, infrared=infrared, text_feature=self._features(batch))
+        return (fused[..., :height, :width].clamp(0, 1) * 255).round_() / 255
 
     @torch.inference_mode()
     def saved(self, batch: FusionBatch) -> Tensor:
@@ -211,11 +213,7 @@ class TextIF(FusionMethod):
             raise DataError(doing, found=f"{width} x {height} pixels", expected=f"at least {MULTIPLE} pixels a side")
         size = (height - height % MULTIPLE, width - width % MULTIPLE)
         visible, infrared = (resized(image, size) for image in (batch.visible, batch.infrared))
-        return stretched(self._fuse(visible, infrared, self._features(batch)))
-
-    def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
-        """Return the raw fused images (B, 3, H, W)."""
-        return self.network(visible=visible, infrared=infrared, text_feature=text)
+        return stretched(self._fuse(visible=visible, infrared=infrared, text_feature=self._features(batch)))
 
     def _features(self, batch: FusionBatch) -> Tensor:
         """Return (B, D)."""

@@ -1,0 +1,201 @@
+"""Text-IF for inference: the network of ``network.py``, rearranged without approximation.
+
+- Maps are channels-last, transformer blocks are computed in strips of rows. Layer norm's weight and bias fold into the
+  projection behind it; channel attention and its output projection are one map on the values.
+- Wide 3x3 convolutions are Winograd convolutions: the dense ones of the feed-forward parts are most of all products.
+- The encoders' features are fused as soon as they are there. At levels 2 and 3 everything pointwise between encoder and
+  decoder is one map per source.
+- A convolution before a pixel shuffle yields one map per parity of row and column, which are interleaved.
+- Level 4, an eighth of the resolution, is the reference itself between encoders and decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tgfbench.methods._fast import ChannelGram, as_image, depthwise, entered_strips, fold_affine
+from tgfbench.methods._winograd import winograd_convolve, winograd_kernel
+from tgfbench.methods.text_if.network import (
+    LEVELS,
+    ChannelNorm,
+    Downsample,
+    Encoder,
+    TextIFNetwork,
+    TransformerBlock,
+    Upsample,
+)
+
+CPU_PIXELS = 5120
+"""Pixels of a strip on the CPU; elsewhere the image is one strip."""
+WINOGRAD_CHANNELS = 128
+"""From so many channels on, Winograd convolutions are faster on the CPU."""
+TILE_ROWS = 4
+"""Pairs of rows that a Winograd convolution computes at a time."""
+
+
+class FastTextIF:
+    """Computes what the reference computes, up to rounding; weights are rearranged once.
+
+    Args:
+        network: the reference, in its final place: later changes of its weights are not seen.
+        rows: of a strip at full resolution; None chooses by device.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, network: TextIFNetwork, rows: int | None = None) -> None:
+        self.network, self.rows = network, rows
+        convolutions = [block.ffn.dwconv for block in network.modules() if isinstance(block, TransformerBlock)]
+        on_cpu = network.output.weight.device.type == "cpu"
+        self._kernels = {
+            conv: winograd_kernel(conv.weight)
+            for conv in convolutions
+            if on_cpu and conv.in_channels >= WINOGRAD_CHANNELS
+        }
+
+    @torch.inference_mode()
+    def __call__(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
+        """Return what ``network`` returns for the same inputs, up to rounding.
+
+        Args:
+            visible, infrared, text_feature: as for ``TextIFNetwork.forward``.
+        """
+        texts = text_feature.expand(len(visible), -1)
+        parts = zip(visible, infrared.expand(-1, 3, -1, -1), texts, strict=True)
+        return torch.stack([self._fuse(vis, ir, text[None]) for vis, ir, text in parts])
+
+    def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
+        """Return (3, H, W)."""
+        network, joined = self.network, {}
+        x = self._encode(network.encoder_A, visible, 0, joined)
+        y = self._encode(network.encoder_B, infrared, 1, joined)
+        a, b = network.cross_attention(as_image(x), as_image(y))
+        x = network.prompt_guidance_4(network.attention_spatial(network.feature_fusion_4(a, b)), text)
+        x = self._blocks(network.decoder_level4, x[0].permute(1, 2, 0).contiguous())
+        for level in (3, 2, 1):
+            x = self._join(x, level, joined.pop(level), text)
+            x = self._blocks(network.part("decoder_level", level), x)
+        x = self._blocks(network.refinement, x)
+        return F.conv2d(as_image(x), network.output.weight, padding=1)[0]
+
+    def _encode(self, encoder: Encoder, image: Tensor, source: int, joined: dict[int, Tensor]) -> Tensor:
+        """Return the features of level 4, (h, w, c), and add what the decoder needs of the other levels to ``joined``.
+
+        Args:
+            encoder: of the image.
+            image: (3, H, W).
+            source: 0 for the visible image, 1 for the infrared one.
+            joined: (h, w, c) by level; the visible image comes first.
+        """
+        x = _convolve(image.permute(1, 2, 0), encoder.patch_embed.proj.weight)
+        for level in LEVELS[:-1]:
+            x = self._blocks(encoder.get_submodule(f"encoder_level{level}"), x)
+            weight = self._encoder_map(level).chunk(2, dim=1)[source].t()
+            flat = x.flatten(0, 1)
+            if source == 0:
+                joined[level] = (flat @ weight).view(*x.shape[:2], -1)
+            else:
+                joined[level].view(len(flat), -1).addmm_(flat, weight)
+            x = _halve(x, encoder.get_submodule(f"down{level}_{level + 1}"))
+        return self._blocks(encoder.encoder_level4, x)
+
+    def _encoder_map(self, level: int) -> Tensor:
+        """Return (c, 2c), from both encoders' features of a level to what is added to, or put beside, the decoder's."""
+        weight = self.network.part("feature_fusion_", level).fusion_proj.weight.flatten(1)
+        if level == 1:
+            return weight
+        reduce = self.network.part("reduce_chan_level", level).weight.flatten(1)
+        return reduce.chunk(2, dim=1)[1] @ weight
+
+    def _join(self, x: Tensor, level: int, joined: Tensor, text: Tensor) -> Tensor:
+        """Return the decoder's input of a level: the features from below, enlarged, modulated and joined.
+
+        Args:
+            x: (h/2, w/2, 2c).
+            level: 1, 2 or 3.
+            joined: the encoders' part, (h, w, c); overwritten.
+            text: (1, D).
+        """
+        scale, shift = (part[0] for part in self.network.part("prompt_guidance_", level).affine(text))
+        if level == 1:
+            out = joined.new_empty(*joined.shape[:2], 2 * len(scale))
+            out[..., len(scale) :] = joined
+            target = out[..., : len(scale)]
+            weight, bias = torch.diag(scale), shift
+        else:
+            out = target = joined
+            reduce = self.network.part("reduce_chan_level", level).weight.flatten(1).chunk(2, dim=1)[0]
+            weight, bias = fold_affine(reduce, None, scale, shift)
+            target += bias
+        for i, j, part in _doubled(x, self.network.get_submodule(f"up{level + 1}_{level}")):
+            cells = target[i::2, j::2]
+            if level == 1:
+                torch.addcmul(bias, part, scale, out=cells)
+            else:
+                cells += part @ weight.t()
+        return out
+
+    def _blocks(self, blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+        """Return the output of transformer blocks for (H, W, C), which is overwritten."""
+        height, width, _ = x.shape
+        rows = self.rows or (2 * -(-CPU_PIXELS // (2 * width)) if x.device.type == "cpu" else height)
+        for block in blocks:
+            assert isinstance(block, TransformerBlock)
+            x = self._feed_forward(block, *_attend(block, x, rows), rows)
+        return x
+
+    def _feed_forward(self, block: TransformerBlock, x: Tensor, out: Tensor, rows: int) -> Tensor:
+        """Write the second half of a block's output for (H, W, C) to ``out`` and return it."""
+        channels, conv = x.shape[-1], block.ffn.dwconv
+        leave = block.ffn.project_out.weight.flatten(1)
+        for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm2, block.ffn.project_in)):
+            if conv in self._kernels:
+                hidden = winograd_convolve(F.pad(strip, (0, 0, 1, 1)), self._kernels[conv], TILE_ROWS)
+            else:
+                hidden = F.conv2d(as_image(strip), conv.weight, padding=(0, 1))[0].permute(1, 2, 0)
+            hidden = F.gelu(hidden).reshape(-1, hidden.shape[-1])
+            unchanged, target = (image[start:stop].view(-1, channels) for image in (x, out))
+            torch.addmm(unchanged, hidden, leave.t(), out=target)
+        return out
+
+
+def _attend(block: TransformerBlock, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Return the first half of a block's output for (H, W, C), in place of ``x``, and a map of that shape to use."""
+    channels = x.shape[-1]
+    gram = ChannelGram(channels, len(block.attn.temperature), x)
+    values = torch.empty_like(x)
+    for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm1, block.attn.qkv)):
+        q, k, values[start:stop] = depthwise(strip, block.attn.qkv_dwconv.weight).chunk(3, dim=-1)
+        gram.add(q.flatten(0, 1), k.flatten(0, 1))
+    mixing = gram.mixing(block.attn.temperature, block.attn.project_out.weight)
+    x.view(-1, channels).addmm_(values.view(-1, channels), mixing.t())
+    return x, values
+
+
+def _folded(norm: ChannelNorm, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a 1x1 convolution behind a layer norm whose own weight and bias are left out."""
+    return fold_affine(conv.weight, conv.bias, norm.body.weight, norm.body.bias)
+
+
+def _convolve(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve (H, W, C) with 3x3 weights, zero-padded."""
+    return F.conv2d(as_image(x.contiguous()), weight, padding=1)[0].permute(1, 2, 0).contiguous()
+
+
+def _halve(x: Tensor, down: Downsample) -> Tensor:
+    """Return (H/2, W/2, 2c) of (H, W, c)."""
+    y = _convolve(x, down.body[0].weight)
+    height, width, channels = y.shape
+    cells = y.view(height // 2, 2, width // 2, 2, channels).permute(0, 2, 4, 1, 3)
+    return cells.reshape(height // 2, width // 2, 4 * channels)
+
+
+def _doubled(x: Tensor, up: Upsample) -> Iterable[tuple[int, int, Tensor]]:
+    """Yield (i, j, part) of the enlarged (h, w, 2c): the pixels (h, w, c/2) of rows i::2 and columns j::2."""
+    weight = up.body[0].weight
+    for i in (0, 1):
+        for j in (0, 1):
+            yield i, j, _convolve(x, weight[2 * i + j :: 4])
