@@ -1,7 +1,8 @@
-"""Reading networks from the layouts in which authors and ``tgfbench train`` save them."""
+"""Weights that lie beside a method, and networks from the layouts in which authors and ``tgfbench train`` save them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,11 +10,36 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from tgfbench.benchmark.errors import WeightsError
-from tgfbench.benchmark.weights import load_strict, read_checkpoint
+from tgfbench.benchmark.weights import WeightsInfo, load_strict, read_checkpoint
 
 Network = TypeVar("Network", bound=nn.Module)
 CONTAINERS = ("model", "state_dict")
 """Entries under which training scripts store a state dict beside the optimiser's state and the like."""
+
+
+def shipped_weights(folder: Path, file: str, name: str = "project", note: str = "") -> WeightsInfo:
+    """Return the catalogue entry of weights trained by the project, as their training card describes them.
+
+    Args:
+        folder: the method's folder; its subfolder ``weights`` holds the file and ``card.json``.
+        file: safetensors with the network's arguments in the metadata.
+        name: of the entry.
+        note: what else the entry must say, e.g. that the configuration is not the paper's.
+    """
+    card = json.loads((folder / "weights" / "card.json").read_text(encoding="utf-8"))
+    text = card.get("text_encoder") or card.get("text") or "none"
+    return WeightsInfo(
+        name=name,
+        origin="project",
+        file=f"weights/{file}",
+        sha256=card["sha256"],
+        licence="Apache-2.0 for tgfbench's own part; trained among others on data for research use, see card.json",
+        layout="safetensors, network arguments in the metadata entry 'config'",
+        trained_on=tuple(f"{dataset} ({count})" for dataset, count in card["samples"].items()),
+        trained_keys={dataset.partition(":")[0]: tuple(keys) for dataset, keys in card["keys"].items()},
+        card=f"project-trained reconstruction, not the authors' weights: {card['steps']} steps, "
+        f"{card['parameters']} parameters, text encoder {text}{note and '; '}{note}",
+    )
 
 
 def read_network(path: Path, build: Callable[..., Network]) -> tuple[Network, dict[str, Any]]:

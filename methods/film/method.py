@@ -11,7 +11,7 @@ from torch import Tensor
 from tgfbench.benchmark.errors import WeightsError
 from tgfbench.benchmark.text import FeatureFiles, TextEncoder
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
-from tgfbench.methods._checkpoints import read_network
+from tgfbench.methods._checkpoints import read_network, shipped_weights
 from tgfbench.methods._text import choose_encoder
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
 from tgfbench.methods.colour import fuse_luma, luma
@@ -73,6 +73,7 @@ class FILM(FusionMethod):
         text_role="caption",
         default_text="an infrared and a visible image of a scene with people and cars",
         weights=(
+            shipped_weights(Path(__file__).parent, "film.safetensors", note="text width 384, the paper's is 768"),
             WeightsInfo(
                 name="authors",
                 origin="authors",
@@ -107,7 +108,7 @@ class FILM(FusionMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         if checkpoint is None:
-            raise WeightsError("loading FILM", found="no weights", hint=self.info.weights[0].get)
+            raise WeightsError("loading FILM", found="no weights", hint="use load_method('film') for the shipped ones")
         network, _ = read_network(checkpoint.path, build_network)
         self.network = network.to(self.device)
         self.postprocess = postprocess

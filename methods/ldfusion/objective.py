@@ -8,7 +8,7 @@ minimise. The card of every checkpoint lists the terms it was trained with.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ TEXTS = {
     "objective": "a clear image that shows the background in detail and makes objects stand out",
 }
 """What the language terms compare; after the sense of the authors' texts, in words of our own."""
+SIZES = {"paper": 16, "small": 8}
+"""Channels of the encoders' first layer; all others are multiples of it. ``small`` is a network of 6 MB."""
 NOISE = 0.03
 """Deviation of the noise that the network's inputs get, and the losses' do not."""
 PYRAMID_LEVELS = 3
@@ -54,7 +56,7 @@ class LDFusionObjective(Objective):
     """Builds LDFusion and computes its training loss.
 
     Args:
-        dim: channels of the encoders' first layer (the authors' 16; 8 gives a network of 6 MB).
+        size: ``paper`` or ``small``, see ``SIZES``.
         clip_weights: a local open_clip or OpenAI checkpoint of CLIP ViT-B/32; None leaves the language terms out.
         vgg_weights: torchvision's checkpoint of VGG-19; None compares an image pyramid in its place.
         patches: per image, for the language term.
@@ -62,11 +64,10 @@ class LDFusionObjective(Objective):
     """
 
     method = "ldfusion"
-    checkpoint_name = "ldfusion"
 
     def __init__(
         self,
-        dim: int = 16,
+        size: Literal["paper", "small"] = "paper",
         clip_weights: str | None = None,
         vgg_weights: str | None = None,
         patches: int = PATCHES,
@@ -74,7 +75,10 @@ class LDFusionObjective(Objective):
         infrared_text: str = TEXTS["infrared"],
         objective_text: str = TEXTS["objective"],
     ) -> None:
-        self.config = build_network(dim=int(dim)).config
+        if size not in SIZES:
+            raise ValueError(f"size is {size!r}; {' or '.join(SIZES)} was expected")
+        self.config = build_network(dim=SIZES[size]).config
+        self.checkpoint_name = "ldfusion" if size == "paper" else f"ldfusion-{size}"
         self.patches = int(patches)
         self.texts = {"visible": visible_text, "infrared": infrared_text, "objective": objective_text}
         self.clip = _ImageAndText(clip_weights) if clip_weights else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +12,8 @@ from torch import Tensor
 from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.benchmark.options import check_options
 from tgfbench.benchmark.text import ENCODERS, TextEncoder, load_text_encoder
-from tgfbench.benchmark.weights import Checkpoint, WeightsInfo, load_strict, read_checkpoint
+from tgfbench.benchmark.weights import Checkpoint, load_strict, read_checkpoint
+from tgfbench.methods._checkpoints import shipped_weights
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
 from tgfbench.methods.colour import fuse_luma, luma
 from tgfbench.methods.tesg.network import SIZES, TeSGNetwork, build_network
@@ -23,25 +23,6 @@ if TYPE_CHECKING:
     from tgfbench.methods.tesg.objective import TeSGObjective
 
 ENCODER_OF_WIDTH = {384: "minilm", 512: "clip"}
-
-
-def _shipped() -> tuple[WeightsInfo, ...]:
-    """Return the catalogue entry that the training card of the shipped weights describes."""
-    card = json.loads((Path(__file__).parent / "weights" / "card.json").read_text(encoding="utf-8"))
-    return (
-        WeightsInfo(
-            name="project",
-            origin="project",
-            file="weights/tesg.safetensors",
-            sha256=card["sha256"],
-            licence="Apache-2.0 for tgfbench's own part; trained among others on data for research use, see card.json",
-            layout="safetensors, network arguments in the metadata entry 'config'",
-            trained_on=tuple(f"{name} ({count})" for name, count in card["samples"].items()),
-            trained_keys={name.partition(":")[0]: tuple(keys) for name, keys in card["keys"].items()},
-            card=f"project-trained reconstruction, not the authors' weights: {card['steps']} steps, "
-            f"{card['parameters']} parameters, text encoder {card['text_encoder']}",
-        ),
-    )
 
 
 class TeSG(FusionMethod):
@@ -71,7 +52,7 @@ class TeSG(FusionMethod):
         text_use="test",
         text_role="caption",
         default_text="people and cars",
-        weights=_shipped(),
+        weights=(shipped_weights(Path(__file__).parent, "tesg.safetensors"),),
         reconstruction=True,
         tags=("native", "mask", "attention"),
     )

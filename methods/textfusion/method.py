@@ -14,7 +14,7 @@ from torch import Tensor
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
 from tgfbench.benchmark.text import FeatureFiles, TextEncoder, load_text_encoder
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
-from tgfbench.methods._checkpoints import read_network
+from tgfbench.methods._checkpoints import read_network, shipped_weights
 from tgfbench.methods._text import choose_encoder
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
 from tgfbench.methods.colour import jfif_to_rgb, rgb_to_jfif
@@ -67,6 +67,7 @@ class TextFusion(FusionMethod):
         # The authors advise the empty description for comparisons with methods that take no text.
         default_text="",
         weights=(
+            shipped_weights(Path(__file__).parent, "textfusion.safetensors", note="text width 384, the paper's is 512"),
             WeightsInfo(
                 name="authors",
                 origin="authors",
@@ -94,7 +95,8 @@ class TextFusion(FusionMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         if checkpoint is None:
-            raise WeightsError("loading TextFusion", found="no weights", hint=self.info.weights[0].get)
+            hint = "use load_method('textfusion') for the shipped ones"
+            raise WeightsError("loading TextFusion", found="no weights", hint=hint)
         network, _ = read_network(checkpoint.path, build_network)
         self.network = network.to(self.device)
         self.postprocess = postprocess

@@ -217,9 +217,9 @@ def test_without_features_and_encoder_it_says_what_to_get(weights: Path) -> None
         loaded(weights)
 
 
-def test_without_weights_it_says_where_they_are() -> None:
-    with pytest.raises(WeightsError, match=r"(?s)no weights shipped.*models/IVF\.pth"):
-        create_method(FILM, {}, device="cpu")
+def test_the_authors_weights_are_not_shipped_but_explained() -> None:
+    with pytest.raises(WeightsError, match=r"(?s)not shipped.*models/IVF\.pth"):
+        create_method(FILM, {}, weights="authors", device="cpu")
 
 
 def test_a_network_of_another_text_width_takes_its_own_encoder(tmp_path: Path) -> None:

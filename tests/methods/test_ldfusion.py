@@ -316,7 +316,7 @@ def test_objective_lowers_its_loss() -> None:
     given = scene(32, 32, count=2)
     visible = given["visible"].repeat(1, 3, 1, 1)
     crops = TrainingBatch(visible, given["infrared"], visible, (TrainingTexts(),) * 2, ({}, {}), ("a", "b"))
-    objective = LDFusion.objective(dim=4)
+    objective = LDFusion.objective(size="small")
     assert isinstance(objective, LDFusionObjective)
     torch.manual_seed(0)
     built = objective.build()

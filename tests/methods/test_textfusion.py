@@ -261,9 +261,9 @@ def test_without_feature_and_clip_it_says_what_to_get(weights: Path, tmp_path: P
         create(weights, text_encoder="minilm")
 
 
-def test_without_weights_it_says_where_they_are() -> None:
-    with pytest.raises(WeightsError, match=r"(?s)no weights shipped.*LLVIP_pretrained\.model"):
-        create_method(TextFusion, {}, device="cpu")
+def test_the_authors_weights_are_not_shipped_but_explained() -> None:
+    with pytest.raises(WeightsError, match=r"(?s)not shipped.*LLVIP_pretrained\.model"):
+        create_method(TextFusion, {}, weights="authors", device="cpu")
 
 
 def test_clip_weights_are_taken_as_openai_trained_them(weights: Path, tmp_path: Path) -> None:
