@@ -160,7 +160,14 @@ def run(
 
 @app.command()
 def evaluate(
-    fused: Annotated[Path, typer.Option(help="Folder of fused images, named as the dataset's pairs.")],
+    fused: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of fused images, named as the dataset's pairs."),
+    ] = None,
+    scores: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Instead of images: a CSV of scores computed elsewhere, key,method,metric,value."),
+    ] = None,
     name: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="The name under which the results are stored; without it every folder in --fused is one."),
@@ -183,6 +190,15 @@ def evaluate(
     """Score a folder of already fused images, or a folder of such folders; no code needed."""
     from tgfbench.benchmark import plan, session
 
+    if scores is not None and fused is None:
+        session.take_scores(scores, out, dataset=dataset, split=split, protocol=protocol, name=name or "")
+        return
+    if fused is None or scores is not None:
+        raise UsageError(
+            "reading --fused and --scores",
+            found="both" if fused else "neither of the two",
+            expected="a folder of fused images, or a table of scores",
+        )
     requests = dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
     methods = [
         plan.MethodRequest("precomputed", device="cpu", options={"folder": folder}, label=label)

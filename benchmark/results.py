@@ -77,7 +77,7 @@ def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
         "reported": json.dumps(card.get("reported", [])),
         "seconds": content.get("fuse_seconds"),
         "device": "; ".join(filter(None, (provenance.get("device"), provenance.get("machine")))),
-        "imported": "imported" in content,
+        "imported": "imported" in content and not (run.folder / "fused").is_dir(),
         "training_note": content.get("training_note", ""),
         "card": json.dumps({**card, "weights_card": content.get("weights_card", "")}, sort_keys=True),
     }

@@ -158,6 +158,16 @@ def compare_rows(root: Path, first: str, second: str, *, dataset: str, protocol:
     console.print(comparisons_to_console(found))
 
 
+def take_scores(file: Path, root: Path, *, dataset: str, split: str, protocol: str, name: str) -> None:
+    """Store scores that were computed elsewhere and rebuild the boards they are on."""
+    from tgfbench.benchmark.scores import store_scores
+    from tgfbench.metrics import load_protocol
+
+    runs = store_scores(file, root, dataset=dataset, split=split, protocol=load_protocol(protocol), name=name)
+    console.print(f"{len(runs)} methods with {sum(len(run.scores) for run in runs)} scores stored, without images")
+    write_boards(root, ("csv", "md"), quiet=False, datasets={run.folder for run in runs})
+
+
 def write_site(root: Path, folder: Path, most_images: int) -> None:
     """Write the static web page of a store and print where it is."""
     from tgfbench.benchmark.results import image_frame
