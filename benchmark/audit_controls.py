@@ -24,6 +24,10 @@ BRIGHTER = 0.1
 """How much brighter (of 1) a control makes what it brightens."""
 
 
+def _card(name: str, does: str) -> MethodInfo:
+    return MethodInfo(name=f"control-{name}", title=f"control: {does}", text_use="test", tags=("control",))
+
+
 class Control(FusionMethod):
     """The average of the sources, changed by the prompt.
 
@@ -52,14 +56,14 @@ class Control(FusionMethod):
 class IgnoresText(Control):
     """Ignores the text."""
 
-    info = MethodInfo(name="control-ignores-text", title="control: ignores the text", text_use="test")
+    info = _card("ignores-text", "ignores the text")
     expected = Verdict.NOTHING
 
 
 class BrightensAll(Control):
     """Brightens the whole image on any text."""
 
-    info = MethodInfo(name="control-brightens-all", title="control: brightens all on any text", text_use="test")
+    info = _card("brightens-all", "brightens all on any text")
     expected = Verdict.GLOBAL
 
     def guide(self, average: Tensor, batch: FusionBatch, row: int) -> Tensor:
@@ -69,7 +73,7 @@ class BrightensAll(Control):
 class BoostsNamed(Control):
     """Shows the objects that the text names as the source does in which they stand out, and a little more so."""
 
-    info = MethodInfo(name="control-boosts-named", title="control: boosts what is named", text_use="test")
+    info = _card("boosts-named", "boosts what is named")
     expected = Verdict.LOCAL
 
     def guide(self, average: Tensor, batch: FusionBatch, row: int) -> Tensor:
@@ -93,7 +97,7 @@ class BoostsNamed(Control):
 class AnswersNonsense(Control):
     """Brightens or darkens the whole image by a hash of the text: nonsense moves it as strongly as sense."""
 
-    info = MethodInfo(name="control-answers-nonsense", title="control: answers nonsense as sense", text_use="test")
+    info = _card("answers-nonsense", "answers nonsense as sense")
     expected = Verdict.WORDING
 
     def guide(self, average: Tensor, batch: FusionBatch, row: int) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from tgfbench.benchmark.audit_results import PROTOCOL as AUDIT
+from tgfbench.benchmark.audit_results import audit_metrics, audit_rows
 from tgfbench.benchmark.errors import UsageError
 from tgfbench.benchmark.store import Run, find_runs
 
@@ -35,10 +37,10 @@ def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         UsageError: the store holds no run.
         DataError: a file of the store is damaged; names it.
     """
-    runs = find_runs(root)
-    if not runs:
+    runs, (audits, audit_scores) = find_runs(root), audit_rows(root)
+    if not runs and not audits:
         raise UsageError(f"reading the store {root}", found="no run", hint="tgfbench run -m tesg,baselines -d sample")
-    run_rows, score_rows = [], []
+    run_rows, score_rows = list(audits), list(audit_scores)
     for run in runs:
         content = run.read_json()
         run_rows.append(_run_row(run, content))
@@ -88,6 +90,10 @@ def _metric_frame(scores: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for name, group in scores.groupby("protocol", sort=True):
+        if name == AUDIT:
+            for order, (metric, (info, better)) in enumerate(audit_metrics().items()):
+                rows.append((name, metric, metric, better, order, info.model_dump_json()))
+            continue
         protocol = load_protocol(str(name)).select(group["metric"].unique())
         for order, metric in enumerate(protocol.metrics):
             info = protocol.info(metric)

@@ -15,6 +15,7 @@ from tgfbench.metrics.audit.directed import LEAST_PIXELS, Prominence, prominence
 from tgfbench.metrics.audit.locality import NamedChange, change_map, coarse, energy_share, points_at
 from tgfbench.metrics.audit.movement import lpips, luma_of, movement, psnr, rms, ssim
 from tgfbench.metrics.audit.prompts import Prompt
+from tgfbench.metrics.audit.statistics import NOTHING
 
 VERSION = 1
 """Raised whenever a number could move; part of an audit's identity."""
@@ -143,7 +144,8 @@ def _object(evidence: Evidence, target: Target, measured: SampleMeasures) -> Non
     others = [evidence.output(prompt) for prompt in controls]
 
     def note(measure: str, value: float) -> None:
-        measured.values[measure, target.name] = value
+        # Differences of equal numbers, summed in another order, are nothing.
+        measured.values[measure, target.name] = 0.0 if abs(value) < NOTHING else value
 
     change = change_map(named, empty)
     share = energy_share(change, target.mask)

@@ -134,12 +134,12 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
     write_text(path, "".join(json.dumps(prompt.model_dump(), ensure_ascii=False) + "\n" for prompt in prompts))
 
 
-def read_prompts(path: Path, keys: Sequence[str]) -> list[Prompt]:
+def read_prompts(path: Path, keys: Sequence[str] | None = None) -> list[Prompt]:
     """Read a prompt file.
 
     Args:
         path: the file, perhaps edited by hand.
-        keys: the samples asked for; lines of others are skipped.
+        keys: the samples asked for; lines of others are skipped. All that the file names by default.
 
     Raises:
         DataError: the file cannot be read, a line is no prompt, an id occurs twice in a sample, or a sample lacks its
@@ -167,6 +167,7 @@ def read_prompts(path: Path, keys: Sequence[str]) -> list[Prompt]:
         if (prompt.key, prompt.id) in found:
             raise DataError(f"{doing}, line {number}", found=f"{prompt.id!r} of {prompt.key!r} for the second time")
         found[prompt.key, prompt.id] = prompt
+    keys = list(dict.fromkeys(key for key, _ in found)) if keys is None else keys
     prompts = [prompt for prompt in found.values() if prompt.key in set(keys)]
     for key, own in by_key(prompts, keys).items():
         lacking = {"matching", "empty"} - {prompt.kind for prompt in own}

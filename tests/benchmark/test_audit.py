@@ -18,9 +18,11 @@ from tgfbench.benchmark.audit_controls import CONTROLS, BoostsNamed, Control, Ig
 from tgfbench.benchmark.audit_data import subject_of, targets_of
 from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
+from tgfbench.benchmark.results import store_frames
 from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
 from tgfbench.datasets.msrs import MSRS
 from tgfbench.datasets.sample import SampleDataset
+from tgfbench.leaderboards.board import build_boards
 from tgfbench.methods.base import FusionBatch, MethodInfo
 from tgfbench.metrics.audit.measures import Target
 from tgfbench.metrics.audit.prompts import write_prompts
@@ -340,3 +342,19 @@ def test_wrong_use_is_refused_with_what_to_do(
 ) -> None:
     assert command(*words, "--out", tmp_path) == 2
     assert said in capsys.readouterr().err
+
+
+def test_audits_are_rows_of_a_board_of_their_own_and_controls_are_not(tmp_path: Path) -> None:
+    assert command("-m", "average", *SMALL, "--limit", 3, "--out", tmp_path) == 0
+    scenes = Scenes(SampleDataset(count=3, width=96, height=72))
+    for method in (BoostsNamed, Noisy):
+        audit(plan(method, scenes, tmp_path))
+    runs, scores, metrics = store_frames(tmp_path)
+    assert set(runs["method"]) == {"average", "toy-noisy"}
+    boards = build_boards(runs, scores, metrics)
+    assert {board.protocol for board in boards} == {"audit"}
+    means = boards[0].means.loc[runs.set_index("method").loc["average", "run_id"]]
+    assert means["Text moves"] == means["Specificity"] == 0
+    assert means["Noise floor"] > 0
+    assert boards[0].metrics.loc["Text moves", "higher_is_better"] is None
+    assert boards[0].metrics.loc["Specificity", "higher_is_better"] is True
