@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -141,6 +141,14 @@ class MetricInputs:
             self._once[key] = compute()
         return self._once[key]
 
+    def trim(self, most: int) -> None:
+        """Forget the images that metrics have shared if they take more than ``most`` bytes; histograms stay."""
+        sizes = {key: _bytes((value,)) for key, value in self._once.items()}
+        if sum(sizes.values()) > most:
+            for key, size in sizes.items():
+                if size > _SMALL:
+                    del self._once[key]
+
     def map(self, change: Callable[[Tensor], Tensor]) -> MetricInputs:
         """Return the luma images of this batch, each changed by a function of float64 (B, H, W)."""
         names: tuple[Image, ...] = get_args(Image)
@@ -192,6 +200,22 @@ class MetricInputs:
             raise MetricError(doing, found=f"NaN or infinite values in {name}", expected=f"finite values in 0..{top:g}")
         if low < 0 or high > top:
             raise MetricError(doing, found=f"{name} with values in {low:g}..{high:g}", expected=f"values in 0..{top:g}")
+
+
+_SMALL = 2**20
+
+
+def _bytes(values: Iterable[Any]) -> int:
+    """Memory of all tensors in nested containers and batches."""
+    total = 0
+    for value in values:
+        if isinstance(value, Tensor):
+            total += value.numel() * value.element_size()
+        elif isinstance(value, MetricInputs):
+            total += _bytes(value._given.values()) + _bytes(value._once.values())
+        elif isinstance(value, tuple | list):
+            total += _bytes(value)
+    return total
 
 
 _EXPECTED: dict[str, str] = {

@@ -30,6 +30,10 @@ CHUNK_PIXELS = {"cpu": 2**18, "cuda": 2**23}
 """Images are scored in chunks of about this many pixels, so that memory does not grow with the batch."""
 
 
+SHARED_BYTES = {"cpu": 2**29, "cuda": 2**32}
+"""What metrics may share of one chunk; beyond it, images are computed again by the metric that asks for them."""
+
+
 class Protocol:
     """A named set of metrics with one input convention.
 
@@ -167,8 +171,7 @@ class Protocol:
     def _score(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.card.colour == "channels" and tensors["fused"].ndim == 4:
             return self._score_channels(tensors)
-        inputs = self._inputs(tensors)
-        return {name: metric(inputs) for name, metric in self.instances.items()}
+        return _in_one_pass(self._inputs(tensors), self.instances)
 
     def _inputs(self, tensors: Mapping[str, Tensor]) -> MetricInputs:
         images = {
@@ -189,14 +192,13 @@ class Protocol:
             for name, tensor in tensors.items()
             if name != "confidence"
         }
-        channels = MetricInputs(**{name: plane.reshape(batch * 3, height, width) for name, plane in planes.items()})
-        beside = MetricInputs(
-            **{name: plane.transpose(1, 2).reshape(batch, height, 3 * width) for name, plane in planes.items()}
-        )
-        return {
-            name: metric(beside) if name in self.card.side_by_side else metric(channels).view(batch, 3).mean(1)
-            for name, metric in self.instances.items()
-        }
+        together = {name for name in self.instances if name in self.card.side_by_side}
+        beside = {name: plane.transpose(1, 2).reshape(batch, height, 3 * width) for name, plane in planes.items()}
+        values = _in_one_pass(MetricInputs(**beside), {name: self.instances[name] for name in together})
+        alone = {name: metric for name, metric in self.instances.items() if name not in together}
+        channels = {name: plane.reshape(batch * 3, height, width) for name, plane in planes.items()}
+        parts = [_in_one_pass(MetricInputs(**part), alone) for part in self._chunks(channels)]
+        return values | {name: torch.cat([part[name] for part in parts]).view(batch, 3).mean(1) for name in alone}
 
     def _chunks(self, tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         batch, pixels = tensors["fused"].shape[0], tensors["fused"][0].numel()
@@ -263,3 +265,12 @@ class Protocol:
             found="no such metric",
             hint=suggest(metric, self.metrics),
         )
+
+
+def _in_one_pass(inputs: MetricInputs, metrics: Mapping[str, Metric]) -> dict[str, Tensor]:
+    """Score a batch under several metrics, which share what they compute from it as far as memory allows."""
+    values = {}
+    for name, metric in metrics.items():
+        values[name] = metric(inputs)
+        inputs.trim(SHARED_BYTES.get(inputs.device.type, 2**32))
+    return values

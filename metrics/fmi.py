@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,6 +22,8 @@ SIDE = 3
 CELLS = SIDE**2
 # Windows handled at once; the joint distribution of each has 81 float64 cells, which on a CPU should stay in cache.
 CPU_CHUNK, GPU_CHUNK = 2048, 2**18
+# Windows whose cells are laid out at once, so that memory stays bounded on large images.
+BAND_WINDOWS = 2**20
 
 
 @dataclass(frozen=True)
@@ -109,26 +112,39 @@ def _wavelet_mosaic(images: Tensor) -> Tensor:
 
 def _mean_information(fused: Tensor, source: Tensor) -> Tensor:
     """Mean over all windows of two feature maps (H, W)."""
-    first, second = _windows(fused), _windows(source)
     chunk = CPU_CHUNK if fused.device.type == "cpu" else GPU_CHUNK
-    pairs = zip(first.split(chunk, 1), second.split(chunk, 1), strict=True)
-    return torch.stack([_information(*pair).sum() for pair in pairs]).sum() / first.shape[1]
+    sums = [
+        _information(*pair).sum()
+        for windows in zip(_windows(fused), _windows(source), strict=True)
+        for pair in zip(*(part.split(chunk, 1) for part in windows), strict=True)
+    ]
+    return torch.stack(sums).sum() / _count_windows(fused)
 
 
 def _mean_edge_information(fused: Tensor, source: Tensor) -> Tensor:
     """The same for maps of 0 and 1, computing every pair of windows that occurs only once."""
     bits = 2 ** torch.arange(2 * CELLS, device=fused.device)[:, None]
-    codes = (torch.cat([_windows(fused), _windows(source)]).long() * bits).sum(0)
-    found, counts = codes.unique(return_counts=True)
+    counts = torch.zeros(2 ** (2 * CELLS), dtype=torch.int64, device=fused.device)
+    for pair in zip(_windows(fused), _windows(source), strict=True):
+        codes = (torch.cat(pair).long() * bits).sum(0)
+        counts += torch.bincount(codes, minlength=len(counts))
+    found = counts.nonzero()[:, 0]
     windows = ((found & bits) > 0).to(torch.float64)
-    return (_information(windows[:CELLS], windows[CELLS:]) * counts).sum() / codes.numel()
+    return (_information(windows[:CELLS], windows[CELLS:]) * counts[found]).sum() / _count_windows(fused)
 
 
-def _windows(images: Tensor) -> Tensor:
-    """All 3 x 3 windows of (H, W), column by column: (9, N)."""
-    height, width = images.shape[0] - SIDE + 1, images.shape[1] - SIDE + 1
-    cells = [images[row : row + height, column : column + width] for column in range(SIDE) for row in range(SIDE)]
-    return torch.stack(cells).flatten(1)
+def _count_windows(image: Tensor) -> int:
+    return math.prod(side - SIDE + 1 for side in image.shape)
+
+
+def _windows(image: Tensor) -> Iterator[Tensor]:
+    """All 3 x 3 windows of (H, W), column by column: (9, N), those of some rows at a time."""
+    rows = max(1, BAND_WINDOWS // image.shape[1])
+    for top in range(0, image.shape[0] - SIDE + 1, rows):
+        band = image[top : top + rows + SIDE - 1]
+        height, width = band.shape[0] - SIDE + 1, band.shape[1] - SIDE + 1
+        cells = [band[row : row + height, column : column + width] for column in range(SIDE) for row in range(SIDE)]
+        yield torch.stack(cells).flatten(1)
 
 
 class _Distribution:

@@ -210,15 +210,20 @@ def _build_filters(height: int, width: int, orientation: int, device: torch.devi
     radial, angle = _radial_filters(height, width)
     turn = np.abs(angle - orientation * math.pi / ORIENTATIONS)
     turn = np.minimum(turn, 2 * math.pi - turn)
-    filters = radial * np.exp(-(turn**2) / (2 * ANGULAR_DEVIATION**2))
+    spread = np.exp(-(turn**2) / (2 * ANGULAR_DEVIATION**2))
     half = width // 2 + 1
     rows, columns = -np.arange(height) % height, -np.arange(width) % width
-    mirrored = filters[:, rows][:, :, columns[:half]]
-    bank = np.stack([filters[..., :half] + mirrored, filters[..., :half] - mirrored]) / 2
+    bank = np.empty((2, SCALES, height, half))
+    everything = np.zeros((height, width))
+    for scale in range(SCALES):
+        whole = radial[scale] * spread
+        mirrored = whole[rows][:, columns[:half]]
+        bank[0, scale] = (whole[:, :half] + mirrored) / 2
+        bank[1, scale] = (whole[:, :half] - mirrored) / 2
+        everything += whole
     # The noise response sums all scales in the spatial domain, where only the even part of a filter is real.
-    everything = filters.sum(0)
     even = (everything + everything[rows][:, columns]) / 2
-    gain = math.sqrt((even**2).sum() / (filters[0] ** 2).sum() / math.log(2))
+    gain = math.sqrt((even**2).sum() / ((radial[0] * spread) ** 2).sum() / math.log(2))
     return _Filters(torch.from_numpy(bank).to(device), gain)
 
 

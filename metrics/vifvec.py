@@ -114,7 +114,7 @@ def _vector_model(band: Tensor) -> tuple[Tensor, Tensor]:
     height, width = band.shape[1] - BLOCK + 1, band.shape[2] - BLOCK + 1
     offsets = [(row, column) for row in range(BLOCK) for column in range(BLOCK)]
     vectors = torch.stack([band[:, r : r + height, c : c + width].flatten(1) for r, c in offsets], 1)
-    vectors = vectors - vectors.mean(2, keepdim=True)
+    vectors -= vectors.mean(2, keepdim=True)
     covariance = vectors @ vectors.transpose(1, 2) / vectors.shape[2]
     eigenvalues, basis = torch.linalg.eigh(covariance)
     blocks = torch.stack([band[:, r::BLOCK, c::BLOCK] for r, c in offsets], 1)

@@ -13,6 +13,7 @@ import torch
 
 from tgfbench.benchmark.errors import MetricError, UsageError
 from tgfbench.metrics import METRICS, load_protocol, protocol_names
+from tgfbench.metrics.base import MetricInputs
 from tgfbench.metrics.luma import to_luma
 from tgfbench.metrics.protocols import CORE, PROTOCOLS
 
@@ -164,3 +165,23 @@ def test_vifb_published_scores(shared, key: str) -> None:
     for row in rows:
         found = scores[row["method"]][PUBLISHED[row["metric"]]]
         assert found == pytest.approx(float(row["value"]), rel=PRINT_ROUNDING), f"{row['method']} {row['metric']}"
+
+
+def test_sharing_less_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = load_protocol("correct").select("EN,SSIM,MS-SSIM,VIF,Qabf,MEF-SSIM,FMI-pixel,FMI-edge,MI")
+    images = image(1), image(2), image(3)
+    shared = protocol.evaluate(*images)
+    monkeypatch.setattr("tgfbench.metrics.evaluation.SHARED_BYTES", {"cpu": 0})
+    monkeypatch.setattr("tgfbench.metrics.fmi.BAND_WINDOWS", 1000)
+    monkeypatch.setattr("tgfbench.metrics.mef.BAND_PIXELS", 3000)
+    assert protocol.evaluate(*images) == pytest.approx(shared, rel=1e-12)
+
+
+def test_what_metrics_share_is_forgotten_beyond_a_limit() -> None:
+    inputs = MetricInputs(torch.zeros(1, 512, 512), *(torch.zeros(1, 512, 512) for _ in "ab"))
+    small, large = inputs.once("small", lambda: torch.zeros(5)), inputs.once("large", lambda: [torch.zeros(2**20)])
+    inputs.trim(2**22 + 20)
+    assert inputs.once("large", lambda: None) is large
+    inputs.trim(2**22)
+    assert inputs.once("large", lambda: None) is None
+    assert inputs.once("small", lambda: None) is small
