@@ -54,3 +54,14 @@ def site(
     from tgfbench.benchmark import session
 
     session.write_site(out, folder or out / "site", images)
+
+
+@boards_app.command("meta-analysis")
+def meta_analysis(
+    protocol: Annotated[str, typer.Option("--protocol", help="Only the boards of this protocol.")] = "",
+    out: Out = Path("runs"),
+) -> None:
+    """Show how the metrics agree and how far the ranking hangs on each of them; writes meta-analysis.md."""
+    from tgfbench.benchmark import session
+
+    session.write_meta_analysis(out, protocol)

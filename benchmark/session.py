@@ -168,6 +168,18 @@ def take_scores(file: Path, root: Path, *, dataset: str, split: str, protocol: s
     write_boards(root, ("csv", "md"), quiet=False, datasets={run.folder for run in runs})
 
 
+def write_meta_analysis(root: Path, protocol: str) -> None:
+    """Write ``meta-analysis.md`` and print it."""
+    from tgfbench.benchmark.images import write_text
+    from tgfbench.leaderboards.board import build_boards
+    from tgfbench.leaderboards.meta import render_meta
+
+    frames = store_frames(root)
+    text = render_meta(build_boards(*(_of_protocol(frames, protocol) if protocol else frames)))
+    write_text(root / "meta-analysis.md", text)
+    console.print(escape(text) + f"written: {escape(str(root / 'meta-analysis.md'))}")
+
+
 def write_site(root: Path, folder: Path, most_images: int) -> None:
     """Write the static web page of a store and print where it is."""
     from tgfbench.benchmark.results import image_frame
