@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from tgfbench.benchmark.cli_options import Out, split_names
+from tgfbench.benchmark.cli_options import DataRoot, Out, split_names
 
 boards_app = typer.Typer()
 
@@ -65,3 +65,54 @@ def meta_analysis(
     from tgfbench.benchmark import session
 
     session.write_meta_analysis(out, protocol)
+
+
+@boards_app.command()
+def submit(
+    run: Annotated[str, typer.Argument(help="A run of the store: run id, method@weights or method.")],
+    file: Annotated[Optional[Path], typer.Option("--file", "-o", help="The file to write.")] = None,  # noqa: UP045
+    out: Out = Path("runs"),
+) -> None:
+    """Pack a run's numbers, card and hashes into one file that another store can import."""
+    from tgfbench.benchmark.submission import find_run, pack, write_submission
+
+    print(f"written: {write_submission(pack(find_run(out, run)), file)}")
+
+
+@boards_app.command()
+def validate(
+    what: Annotated[str, typer.Argument(help="A submission file, or a run of the store.")],
+    fused: Annotated[Optional[Path], typer.Option(help="Folder of the fused images of a submission.")] = None,  # noqa: UP045
+    data_root: DataRoot = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Check a submission or a run: form, hashes, and that its images give the same scores again."""
+    from tgfbench.benchmark.submission import find_run, pack, read_submission
+    from tgfbench.benchmark.submission import validate as check
+
+    if Path(what).is_file():
+        found = check(read_submission(Path(what)), fused, data_root)
+    else:
+        run = find_run(out, what)
+        found = check(pack(run), fused or run.image_path("x").parent, data_root)
+    for note in found.notes:
+        print(f"note: {note}")
+    for problem in found.problems[:20]:
+        print(f"problem: {problem}")
+    if len(found.problems) > 20:
+        print(f"… {len(found.problems)} problems in all")
+    print(f"{'not valid' if found.problems else 'valid'}, {found.recomputed} scores recomputed")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@boards_app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="What `tgfbench submit` wrote.")],
+    out: Out = Path("runs"),
+) -> None:
+    """Put a submission into this store; its rows are marked as imported."""
+    from tgfbench.benchmark.submission import import_submission, read_submission
+
+    run = import_submission(read_submission(file), out, file.name)
+    print(f"imported {len(run.scores)} scores → {run.folder}")
