@@ -117,3 +117,27 @@ def caption_dataset(
     options = {"image": image, "prompt": prompt, "existing": existing, "batch": batch, "device": device}
     if not session_datasets.caption_dataset(request, model, out, options):
         raise typer.Exit(1)
+
+
+@datasets_app.command("references")
+def make_references(
+    name: Annotated[str, typer.Argument(help="Registry name.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the reference images and confidences.csv.")],
+    model: Annotated[
+        str, typer.Option(help="labels (offline), or a local transformers folder of CLIPSeg, CLIP or BLIP.")
+    ] = "labels",
+    text: Annotated[str, typer.Option(help="What to look for in every pair, instead of its own texts.")] = "",
+    data_root: DataRoot = None,
+    split: Split = "test",
+    limit: Limit = None,
+    device: Annotated[str, typer.Option(help="Where a model runs: cpu, cuda, cuda:1, …")] = "cpu",
+    data_option: DataOptions = [],  # noqa: B006
+    visible: VisibleDir = None,
+    infrared: InfraredDir = None,
+) -> None:
+    """Make text-guided reference images and confidences for the protocol textfusion, in a way of our own."""
+    from tgfbench.benchmark import session_datasets
+
+    (request,) = dataset_requests(name, data_root, split, limit, data_option, visible, infrared)
+    if not session_datasets.make_references(request, model, text.strip(), device, out):
+        raise typer.Exit(1)

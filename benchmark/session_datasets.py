@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from tgfbench.benchmark.errors import MAX_LISTED, UsageError
+from tgfbench.benchmark.errors import MAX_LISTED, DataError, UsageError
 from tgfbench.benchmark.images import write_text
 from tgfbench.benchmark.session import console, progress_bar
 from tgfbench.datasets import DATASETS, load_dataset
@@ -144,6 +144,40 @@ def caption_dataset(request: DatasetRequest, model: str, out: Path | None, optio
     for key, message in list(report.failed.items())[:MAX_LISTED]:
         console.print(f"  [red]failed[/] {escape(key)}: {escape(message)}")
     return not report.failed
+
+
+def make_references(request: DatasetRequest, model: str, text: str, device: str, out: Path) -> bool:
+    """Make text-guided reference images and confidences of a dataset; returns True if every pair got them."""
+    from tgfbench.metrics.association import LabelAssociation, load_association
+    from tgfbench.metrics.text_reference import CONFIDENCES, make_text_reference, phrases, write_text_references
+
+    dataset = request.open()
+    classes = dataset.info.classes
+    pretrained = None if model == "labels" else load_association(model, device)
+    made, failed = {}, {}
+    with progress_bar(f"references of {dataset.info.name}") as progress:
+        for done, key in enumerate(dataset.keys, start=1):
+            try:
+                sample = dataset.load(key)
+                association = pretrained
+                if association is None:
+                    if sample.labels is None:
+                        raise DataError(f"associating the text of {key}", found="no labels", hint="--model DIR")
+                    names = [classes[index] for index in sample.labels.classes]
+                    association = LabelAssociation(sample.labels.boxes, names)
+                wanted = (text,) if text else phrases(sample.texts.focus, sample.texts.captions)
+                made[key] = make_text_reference(sample.infrared, sample.visible, association, wanted)
+            except DataError as error:
+                failed[key] = error.one_line
+            progress(done, len(dataset.keys))
+    if made:
+        write_text_references(out, made)
+        found = sum(reference.confidence > 0 for reference in made.values())
+        console.print(f"{len(made)} references, {found} with a region of the text; made in tgfbench's own way")
+        console.print(f"next: --text-references {escape(str(out))} --confidences {escape(str(out / CONFIDENCES))}")
+    for key, message in list(failed.items())[:MAX_LISTED]:
+        console.print(f"  [red]failed[/] {escape(key)}: {escape(message)}")
+    return not failed
 
 
 def card_of(name: str) -> DatasetInfo:

@@ -11,94 +11,40 @@ both; C is the mean of the map over the region, 0 where the region is empty.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
-from tgfbench.benchmark.errors import UsageError, WeightsError
+from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.images import write_png, write_text
+from tgfbench.metrics.association import Association
 from tgfbench.metrics.filters import gaussian
+from tgfbench.metrics.luma import to_luma
 from tgfbench.metrics.text_attention import TextReference
 
+CONFIDENCES = "confidences.csv"
 
-class Association(ABC):
-    """Says where in an image each phrase is."""
-
-    @abstractmethod
-    def heat(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
-        """Return one heat map per phrase, floating point (T, h, w) of any size, for uint8 (H, W, 3) RGB."""
+JOINTS = "and with near on in of at by to from along behind beside between through while over under"
+"""Words at which a caption is cut into phrases."""
 
 
-class CLIPSeg(Association):
-    """Heat maps of CLIPSeg (transformers), from a local folder; nothing is downloaded.
+def phrases(focus: Sequence[str], captions: Sequence[str]) -> tuple[str, ...]:
+    """Return what to look for in a pair: its focus texts, or else the parts of its captions.
 
-    Args:
-        folder: a checkpoint such as ``CIDAS/clipseg-rd64-refined``, as ``save_pretrained`` writes it.
+    Captions are cut at punctuation and at ``JOINTS``, so that every part names about one thing; our stand-in for the
+    nouns that TextFusion's association code picks.
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
-        if not (self.folder / "config.json").is_file():
-            raise WeightsError(
-                "loading CLIPSeg for text attention",
-                found=f"no config.json in {self.folder}",
-                expected="the folder of a CLIPSeg checkpoint",
-                hint="download CIDAS/clipseg-rd64-refined, or use the labels of the dataset (LabelAssociation)",
-            )
-        self._model: tuple[Any, Any] | None = None
-
-    def heat(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
-        import torch
-        from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
-
-        if self._model is None:
-            processor = CLIPSegProcessor.from_pretrained(self.folder, local_files_only=True)
-            network = CLIPSegForImageSegmentation.from_pretrained(self.folder, local_files_only=True).eval()
-            self._model = processor, network
-        processor, network = self._model
-        inputs = processor(text=list(phrases), images=[image] * len(phrases), padding=True, return_tensors="pt")
-        with torch.inference_mode():
-            logits = network(**inputs).logits
-        return torch.sigmoid(logits).reshape(len(phrases), *logits.shape[-2:]).double().numpy()
-
-
-class LabelAssociation(Association):
-    """The offline choice: the labelled boxes of a pair, each as warm as its class name is close to the phrase.
-
-    Closeness is the cosine of the bundled sentence encoder (MiniLM), at least 0.
-
-    Args:
-        boxes: (N, 4), xyxy in pixels.
-        names: the class name of every box.
-    """
-
-    def __init__(self, boxes: np.ndarray, names: Sequence[str]) -> None:
-        if len(boxes) != len(names):
-            raise UsageError(
-                "associating a text with labels", found=f"{len(boxes)} boxes, {len(names)} names", expected="as many"
-            )
-        self.boxes, self.names = np.asarray(boxes), tuple(names)
-
-    def heat(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
-        maps = np.zeros((len(phrases), *image.shape[:2]))
-        if not self.names:
-            return maps
-        closeness = self._closeness(phrases)
-        for index, box in enumerate(self.boxes):
-            left, top, right, bottom = (round(float(side)) for side in box)
-            region = maps[:, top:bottom, left:right]
-            np.maximum(region, closeness[:, index, None, None], out=region)
-        return maps
-
-    def _closeness(self, phrases: Sequence[str]) -> np.ndarray:
-        from tgfbench.benchmark.text import load_text_encoder
-
-        pooled = load_text_encoder("minilm").encode([*phrases, *self.names]).pooled.double()
-        unit = pooled / pooled.norm(dim=1, keepdim=True)
-        return (unit[: len(phrases)] @ unit[len(phrases) :].T).clamp(min=0).numpy()
+    if focus:
+        return tuple(focus)
+    cut = re.compile(rf"[^\w\s'-]+|\b(?:{'|'.join(JOINTS.split())})\b", re.IGNORECASE)
+    parts = (" ".join(part.split()) for caption in captions for part in cut.split(caption))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def attention_map(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -144,9 +90,43 @@ def text_reference(
     return TextReference(reference, float(attention[region].mean()) if region.any() else 0.0)
 
 
+def make_text_reference(
+    infrared: np.ndarray, visible: np.ndarray, association: Association, wanted: Sequence[str]
+) -> TextReference:
+    """Make the reference image and the confidence of one pair from what an association model sees in both images.
+
+    Args:
+        infrared: uint8 (H, W).
+        visible: uint8 (H, W, 3) RGB.
+        association: the model.
+        wanted: what to look for.
+
+    Raises:
+        DataError: nothing to look for.
+    """
+    if not wanted:
+        raise DataError(
+            "making a text-guided reference", found="a pair without a text", hint="caption the dataset, or give a text"
+        )
+    heat = [association.heat(image, wanted) for image in (np.repeat(infrared[..., None], 3, 2), visible)]
+    luma = to_luma(torch.from_numpy(np.ascontiguousarray(visible)).permute(2, 0, 1)[None], "bt601")[0].numpy()
+    return text_reference(infrared, luma, *heat)
+
+
 def _contrast(image: np.ndarray) -> np.ndarray:
     """Local variance under an 11 x 11 Gaussian window."""
     kernel = gaussian(11, 1.5)
     values = image.astype(np.float64)
     mean, square = (cv2.sepFilter2D(x, cv2.CV_64F, kernel, kernel) for x in (values, values * values))
     return square - mean * mean
+
+
+def write_text_references(folder: Path, made: Mapping[str, TextReference]) -> None:
+    """Write reference images and ``confidences.csv`` as ``read_text_references`` reads them."""
+    for key, found in made.items():
+        write_png(folder / f"{key}.png", found.reference)
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(
+        [("key", "confidence"), *((key, repr(found.confidence)) for key, found in made.items())]
+    )
+    write_text(folder / CONFIDENCES, table.getvalue())

@@ -169,3 +169,15 @@ def test_info_prints_what_a_protocol_fixes(tgfbench: Command, protocol: str) -> 
         assert part in done.said, part
     for use in card.metrics.values():
         assert all(f"{option}={value}" in done.said for option, value in use.options.items())
+
+
+def test_references_made_for_a_dataset_serve_text_attention(tgfbench: Command, tmp_path: Path) -> None:
+    made = tgfbench("datasets", "references", "sample", "--limit", 2, "--out", "references")
+    assert made.code == 0, made.said
+    assert "tgfbench's own way" in made.said and "2 references" in made.said
+    given = ("--text-references", "references", "--confidences", "references/confidences.csv")
+    done = tgfbench("run", "-m", "average", "-d", "sample", "--limit", 2, "--protocol", "textfusion", *given)
+    assert done.code == 0, done.said
+    assert len(stored(tmp_path / "runs")) == 2 * 3
+    refused = tgfbench("datasets", "references", "sample", "--limit", 2, "--out", "other", "--model", "nowhere")
+    assert refused.code == 2 and "config.json" in refused.said

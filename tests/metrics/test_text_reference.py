@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tgfbench.benchmark.errors import UsageError, WeightsError
-from tgfbench.metrics.text_reference import CLIPSeg, LabelAssociation, attention_map, text_reference
+from tgfbench.benchmark.errors import DataError
+from tgfbench.metrics.association import LabelAssociation
+from tgfbench.metrics.text_attention import read_text_references
+from tgfbench.metrics.text_reference import (
+    attention_map,
+    make_text_reference,
+    phrases,
+    text_reference,
+    write_text_references,
+)
 
 SIZE = (40, 60)
 
@@ -55,15 +65,24 @@ def test_instances_widen_the_region() -> None:
     assert made.confidence == pytest.approx(100 / 625)
 
 
-def test_labels_close_to_the_phrase_are_warmer() -> None:
-    boxes = np.array([[0, 0, 20, 20], [30, 10, 50, 30]], np.float32)
-    heat = LabelAssociation(boxes, ["person", "tree"]).heat(np.zeros((*SIZE, 3), np.uint8), ["the pedestrians"])
-    assert heat.shape == (1, *SIZE)
-    assert heat[0, 5, 5] > heat[0, 20, 40] >= 0 and heat[0, 35, 5] == 0
+def test_captions_are_cut_into_what_they_name() -> None:
+    captions = ("Two people near a parked car, with an umbrella; a night-time street.", "a parked car")
+    assert phrases((), captions) == ("Two people", "a parked car", "an umbrella", "a night-time street")
+    assert phrases(("the pedestrians",), captions) == ("the pedestrians",)
+    assert phrases((), ()) == ()
 
 
-def test_labels_without_names_and_clipseg_without_weights_are_refused(tmp_path) -> None:
-    with pytest.raises(UsageError, match="2 boxes, 1 names"):
-        LabelAssociation(np.zeros((2, 4)), ["person"])
-    with pytest.raises(WeightsError, match="LabelAssociation"):
-        CLIPSeg(tmp_path)
+def test_what_is_written_is_what_text_attention_reads(tmp_path: Path) -> None:
+    infrared, visible = pair()
+    made = {key: text_reference(infrared, visible, heat, heat) for key, heat in (("a", spot()), ("b,c", spot() * 0))}
+    write_text_references(tmp_path, made)
+    read = read_text_references(tmp_path, tmp_path / "confidences.csv", ["a", "b,c"])
+    for key, found in read.items():
+        assert found.confidence == made[key].confidence
+        assert np.array_equal(found.reference, made[key].reference)
+
+
+def test_a_pair_without_text_is_refused() -> None:
+    infrared, visible = pair()
+    with pytest.raises(DataError, match="without a text"):
+        make_text_reference(infrared, np.repeat(visible[..., None], 3, 2), LabelAssociation(np.zeros((0, 4)), []), ())
