@@ -57,6 +57,10 @@ app.add_typer(boards_app)
 app.add_typer(audit_app)
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
 class Kind(StrEnum):
     """What ``list`` can list."""
 
@@ -74,9 +78,12 @@ def main() -> None:
         app()
     except TgfbenchError as error:
         fail(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # typer makes an exit code of Ctrl-C and says nothing.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         print("stopped; what is finished is stored, the same command goes on from there", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output (head, less) has seen enough.
         sys.stderr.close()

@@ -199,6 +199,26 @@ def test_accepted_terms_show_what_came(
     assert "next: tgfbench datasets verify llvip" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "interrupted"),
+    [
+        (("download", "tno", "--data-root", "new"), "tgfbench.datasets.download.fetch"),
+        (("verify", "sample"), "tgfbench.datasets.verify.estimate_shift"),
+        (("caption", "sample", "--out", "x.jsonl"), "tgfbench.datasets.captioning.texts_from_labels"),
+    ],
+)
+def test_ctrl_c_says_that_one_can_go_on(
+    words: tuple[str, ...], interrupted: str, tgfbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, stop)
+    done = tgfbench("datasets", *words)
+    assert done.returncode == 130
+    assert "the same command goes on" in done.stderr
+
+
 def test_degradations_are_listed(tgfbench: Command) -> None:
     done = tgfbench("list", "degradations")
     assert done.returncode == 0
