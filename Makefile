@@ -48,10 +48,11 @@ site: install $(VENV)/.site.installed ## write the web page of the store: boards
 test: $(VENV)/.dev.installed ## run the tests
 	$(BIN)/pytest
 
-perf: install ## time the methods, the protocols and the decoding of datasets
+perf: install ## time the methods, the protocols, the decoding of datasets and the audit
 	@$(BIN)/tgfbench profile -m all
 	@$(BIN)/python -m tgfbench.metrics.perf
 	@$(BIN)/python -m tgfbench.datasets.perf '$(DATA_ROOT)'
+	@$(BIN)/python -m tgfbench.benchmark.audit_perf
 
 lint: $(VENV)/.dev.installed ## check style and types
 	$(BIN)/ruff check .
