@@ -28,9 +28,10 @@ WIDE = 1000
 
 if TYPE_CHECKING:
     from tgfbench.benchmark.plan import DatasetRequest
-    from tgfbench.datasets.base import DatasetInfo
+    from tgfbench.datasets.base import DatasetInfo, Sample
     from tgfbench.datasets.transfer import Progress as Bytes
     from tgfbench.datasets.verify import Report
+    from tgfbench.metrics.association import Association
 
 
 def download_dataset(name: str, root: Path | None, archive: Path | None, accept_terms: bool) -> None:
@@ -154,19 +155,21 @@ def make_references(request: DatasetRequest, model: str, text: str, device: str,
     dataset = request.open()
     classes = dataset.info.classes
     pretrained = None if model == "labels" else load_association(model, device)
+
+    def association_of(sample: Sample) -> Association:
+        if pretrained is not None:
+            return pretrained
+        if sample.labels is None:
+            raise DataError(f"associating the text of {sample.key}", found="no labels", hint="--model DIR")
+        return LabelAssociation(sample.labels.boxes, [classes[index] for index in sample.labels.classes])
+
     made, failed = {}, {}
     with progress_bar(f"references of {dataset.info.name}") as progress:
         for done, key in enumerate(dataset.keys, start=1):
             try:
                 sample = dataset.load(key)
-                association = pretrained
-                if association is None:
-                    if sample.labels is None:
-                        raise DataError(f"associating the text of {key}", found="no labels", hint="--model DIR")
-                    names = [classes[index] for index in sample.labels.classes]
-                    association = LabelAssociation(sample.labels.boxes, names)
                 wanted = (text,) if text else phrases(sample.texts.focus, sample.texts.captions)
-                made[key] = make_text_reference(sample.infrared, sample.visible, association, wanted)
+                made[key] = make_text_reference(sample.infrared, sample.visible, association_of(sample), wanted)
             except DataError as error:
                 failed[key] = error.one_line
             progress(done, len(dataset.keys))

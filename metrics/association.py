@@ -212,7 +212,7 @@ def _pixels(image: np.ndarray, side: int, mean: Sequence[float], deviation: Sequ
     import torch
 
     squeezed = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    normalised = (squeezed - np.float32(mean)) / np.float32(deviation)
+    normalised = (squeezed - np.asarray(mean, np.float32)) / np.asarray(deviation, np.float32)
     return torch.from_numpy(normalised).permute(2, 0, 1)[None].contiguous()
 
 

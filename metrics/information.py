@@ -119,12 +119,12 @@ class NMI(Metric):
         shared = [mutual_information(joint_histogram(inputs, source, "fused")) for source in SOURCES]
         own = [entropy(histogram(inputs, source)) for source in SOURCES]
         if self.normalisation == "sources":
-            return 2 * sum(shared) / sum(own)
-        return 2 * sum(i / (h + fused) for i, h in zip(shared, own, strict=True))
+            return 2 * (shared[0] + shared[1]) / (own[0] + own[1])
+        return 2 * (shared[0] / (own[0] + fused) + shared[1] / (own[1] + fused))
 
     def _studholme(self, inputs: MetricInputs) -> Tensor:
         chosen = SOURCES if self.sources in ("mean", "sum") else (self.sources,)
-        joints = [joint_histogram(inputs, source, "fused") for source in chosen]
+        joints = [joint_histogram(inputs, source, "fused") for source in chosen]  # type: ignore[arg-type]
         ratios = [(entropy(joint.sum(2)) + entropy(joint.sum(1))) / entropy(joint) for joint in joints]
         return torch.stack(ratios).sum(0) if self.sources == "sum" else torch.stack(ratios).mean(0)
 
