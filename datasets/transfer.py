@@ -19,7 +19,7 @@ CHUNK = 1 << 16
 """A connection that breaks loses less than so many bytes."""
 
 TIMEOUT = 60
-ATTEMPTS = 5
+ATTEMPTS = 4
 NOTHING_LEFT = 416
 
 Progress = Callable[[int, int], None]
