@@ -27,6 +27,7 @@ from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
 from tgfbench.benchmark.runner import Progress, provenance
 from tgfbench.metrics.audit import measures, prompts
+from tgfbench.metrics.audit.agreement import ImageTextModel
 from tgfbench.metrics.audit.measures import Evidence, SampleMeasures, Target, measure_sample
 from tgfbench.metrics.audit.movement import jittered, lpips_installed
 from tgfbench.metrics.audit.prompts import Prompt, by_key, counterfactual_prompts, prompts_hash, read_prompts
@@ -52,6 +53,7 @@ class AuditRequest:
         prompts: a prompt file, or None to generate the prompts.
         masks: ``labels`` hands the dataset's own labels to the method with every prompt, ``none`` does not.
         pictures: of how many samples the outputs are kept and pictured.
+        model: an image-text model for language-image agreement, or None.
     """
 
     dataset: DatasetRequest
@@ -59,6 +61,7 @@ class AuditRequest:
     prompts: Path | None = None
     masks: str = "none"
     pictures: int = 3
+    model: ImageTextModel | None = None
 
 
 @dataclass
@@ -155,6 +158,7 @@ class PlannedAudit:
             "prompts_origin": "file" if self.request.prompts else f"generated, version {prompts.VERSION}",
             "measures": measures.VERSION,
             "lpips": lpips_installed(),
+            "image_text_model": self.request.model.identity if self.request.model else "",
         }
 
     @cached_property
@@ -325,6 +329,7 @@ def _gather(
         infrared=sample.infrared,
         targets=planned.scenes.targets(key),
         reference=sample.reference,
+        model=planned.request.model,
     )
 
 

@@ -49,6 +49,10 @@ def audit(
         bool, typer.Option("--controls", help="Also audit four methods of known behaviour and check their verdicts.")
     ] = False,
     pictures: Annotated[int, typer.Option(help="Keep and picture the outputs of so many samples.")] = 3,
+    clip: Annotated[
+        Optional[Path], typer.Option(help="open_clip checkpoint: also measure language-image agreement.")  # noqa: UP045
+    ] = None,
+    clip_architecture: Annotated[str, typer.Option(help="open_clip's name of its architecture.")] = "ViT-B-32",
     weights: Weights = None,
     device: Device = "auto",
     option: MethodOptions = [],  # noqa: B006  (typer copies it)
@@ -61,11 +65,13 @@ def audit(
     """Measure what the prompt does to the output, against noise, and give a verdict per method; see docs/audit.md."""
     from tgfbench.benchmark import audit_session, plan
     from tgfbench.benchmark.audit import AuditRequest
+    from tgfbench.metrics.audit.agreement import OpenCLIP
 
     requests = dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
     if len(requests) != 1:
         raise UsageError("reading --dataset", found=f"{len(requests)} datasets", expected="one per audit")
-    request = AuditRequest(requests[0], seed, prompts, masks.value, pictures)
+    model = OpenCLIP(clip, clip_architecture) if clip else None
+    request = AuditRequest(requests[0], seed, prompts, masks.value, pictures, model)
     names, left_out = plan.expand_methods(split_names(method, "--method")) if method or not controls else ([], {})
     if write_prompts is not None:
         if len(names) != 1:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tgfbench.metrics.audit.agreement import ImageTextModel, agreement
+from tgfbench.metrics.audit.attention import attention_parts
 from tgfbench.metrics.audit.directed import LEAST_PIXELS, Prominence, prominence, ring, showing_source
 from tgfbench.metrics.audit.locality import NamedChange, change_map, coarse, energy_share, points_at
 from tgfbench.metrics.audit.movement import lpips, luma_of, movement, psnr, rms, ssim
 from tgfbench.metrics.audit.prompts import Prompt
 from tgfbench.metrics.audit.statistics import NOTHING
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a number could move; part of an audit's identity."""
 
 Name = tuple[str, str]
@@ -51,6 +53,7 @@ class Evidence:
         infrared: uint8 (H, W), as the method saw it.
         targets: the labelled objects.
         reference: uint8 (H, W, 3), the clean image of a degraded sample, or None.
+        model: an image-text model for language-image agreement, or None.
     """
 
     key: str
@@ -62,6 +65,7 @@ class Evidence:
     infrared: np.ndarray
     targets: Sequence[Target] = ()
     reference: np.ndarray | None = None
+    model: ImageTextModel | None = None
 
     def output(self, prompt: Prompt) -> np.ndarray:
         """Return the fused image under a prompt."""
@@ -107,6 +111,7 @@ def measure_sample(evidence: Evidence) -> SampleMeasures:
     for target in evidence.targets:
         _object(evidence, target, measured)
     _instructions(evidence, measured)
+    _language(evidence, measured)
     return measured
 
 
@@ -193,3 +198,17 @@ def _instructions(evidence: Evidence, measured: SampleMeasures) -> None:
             other = quality(evidence.output(prompts[0]), reference) if prompts else None
             if best is not None and other is not None:
                 measured.values[f"{name} gain", f"right over {about}"] = best - other
+
+
+def _language(evidence: Evidence, measured: SampleMeasures) -> None:
+    """What an image-text model and text attention say about the output under the matching prompt."""
+    matching = evidence.of_kind("matching")[0]
+    output = evidence.output(matching)
+    parts = attention_parts(
+        luma_of(output), luma_of(evidence.visible), evidence.infrared, matching.text, evidence.targets
+    )
+    measured.values |= {(measure, "matching"): value for measure, value in parts.items()}
+    others = evidence.of_kind("other", "contradictory")
+    if evidence.model is not None and others:
+        pairs = [(prompt.text, evidence.output(prompt)) for prompt in others]
+        measured.values["agreement", "meaning"] = agreement(evidence.model, (matching.text, output), pairs)

@@ -22,7 +22,7 @@ SHOWN = ("empty", "matching", "focus", "absent", "contradictory", "nonsense", "p
 """Kinds of prompts on a sheet, in this order; of several paraphrases the first is shown."""
 LEAST_SCALE = 8.0
 """Grey levels at the top of the colour scale of differences, at least: noise must not look like an effect."""
-_INK = {"edgecolor": "#202020", "linewidth": 0.4}
+_INK: dict[str, Any] = {"edgecolor": "#202020", "linewidth": 0.4}
 _COLOURS = ("#3b6ea5", "#c8783c", "#5b8c5a")
 
 

@@ -26,6 +26,7 @@ _TABLE = (
     ("energy / area", "energy / area", "share of the change inside the named object over its area; 1 is chance"),
     ("specificity", "specificity", "that share, less the share when something else is named; 0 is chance"),
     ("contrast", "contrast gain", "gain of the named object's contrast over other words, grey levels"),
+    ("CLIP agreement", "language-image agreement", "how much more outputs resemble their own text than each other's"),
     ("PSNR gain", "PSNR gain, right over wrong", "right over wrong instruction, dB"),
 )
 """Columns of the Markdown table: heading, statistic, meaning."""

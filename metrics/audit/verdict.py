@@ -71,7 +71,7 @@ def judge(samples: Sequence[SampleMeasures], text_use: str = "test") -> Audit:
         samples: one per image.
         text_use: of the method's card; methods that read no text at test time are expected to be unmoved.
     """
-    found = _movements(samples) | _objects(samples) | _instructions(samples)
+    found = _movements(samples) | _objects(samples) | _instructions(samples) | _language(samples)
     said = _Argument()
     verdict = _verdict(found, len(samples), said)
     _remark(found, verdict, text_use, said)
@@ -133,6 +133,29 @@ def _instructions(samples: Sequence[SampleMeasures]) -> dict[str, Estimate]:
             values = [sample.about(f"{name} gain", f"right over {over}") for sample in samples]
             if np.isfinite(values).any():
                 found[f"{name} gain, right over {over}"] = mean_estimate(values, tested=True)
+    return found
+
+
+def _language(samples: Sequence[SampleMeasures]) -> dict[str, Estimate]:
+    found = {}
+    agreement = [sample.about("agreement", "meaning") for sample in samples]
+    if np.isfinite(agreement).any():
+        found["language-image agreement"] = mean_estimate(agreement, tested=True)
+    original, improved, confidence = (
+        np.asarray([sample.about(measure, "matching") for sample in samples])
+        for measure in ("attention original", "attention improved", "confidence")
+    )
+    known = np.isfinite(original) & np.isfinite(improved) & np.isfinite(confidence)
+    if known.sum() > 1:
+        original, improved, confidence = original[known], improved[known], confidence[known]
+        # The expectation over all exchanges of confidences between pairs: each pair gets the mean of the others'.
+        shuffled = (confidence.sum() - confidence) / (len(confidence) - 1)
+        gain = improved - original
+        found["text attention, matching confidence"] = mean_estimate(list(original + confidence * gain))
+        found["text attention, shuffled confidence"] = mean_estimate(list(original + shuffled * gain))
+        found["text attention, matching over shuffled"] = mean_estimate(
+            list((confidence - shuffled) * gain), tested=True
+        )
     return found
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from tgfbench.benchmark.errors import WeightsError
+from tgfbench.metrics.audit.agreement import OpenCLIP, agreement
+from tgfbench.metrics.audit.attention import attention_parts
 from tgfbench.metrics.audit.directed import mutual_information, prominence, ring, showing_source
 from tgfbench.metrics.audit.measures import Evidence, Target, measure_sample
 from tgfbench.metrics.audit.movement import jittered, luma_of, movement, psnr, rms, ssim
@@ -146,3 +152,44 @@ def test_instruction_gains_compare_with_the_clean_reference() -> None:
     assert found.about("PSNR gain", "right over none") == pytest.approx(20)
     assert found.about("PSNR gain", "right over wrong") == pytest.approx(20 * np.log10(20))
     assert ("PSNR gain", "right over none") not in measure_sample(evidence(answers)).values
+
+
+class Levels:
+    """Embeds an image by its brightness and a text by the word it starts with."""
+
+    identity = "levels"
+
+    def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        return np.array([[image.mean() / 255, 1 - image.mean() / 255] for image in images])
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[1.0, 0.0] if text.startswith("bright") else [0.0, 1.0] for text in texts])
+
+
+def test_agreement_is_the_step_along_the_direction_of_the_texts() -> None:
+    bright, dark = ("bright day", grey(255)), ("dark night", grey(0))
+    assert agreement(Levels(), bright, [dark]) == pytest.approx(1)
+    assert agreement(Levels(), ("bright day", grey(0)), [("dark night", grey(255))]) == pytest.approx(-1)
+    assert agreement(Levels(), bright, [("dark night", grey(255))]) == 0, "an output that does not move"
+    assert agreement(Levels(), bright, [("bright too", grey(0))]) == 0, "texts that say the same"
+    assert agreement(Levels(), bright, [dark, ("bright too", grey(0))]) == pytest.approx(0.5)
+
+
+def test_a_missing_checkpoint_is_refused_by_name() -> None:
+    with pytest.raises(WeightsError, match=r"nowhere\.pt"):
+        OpenCLIP(Path("nowhere.pt"))
+
+
+def test_text_attention_rises_from_both_sources_to_the_reference() -> None:
+    rows, columns = np.mgrid[:96, :96]
+    mask = (rows - 48) ** 2 + (columns - 48) ** 2 < 400
+    infrared = np.where(mask, 200, 40 + columns // 4).astype(np.uint8)
+    visible = np.random.default_rng(0).integers(0, 255, (96, 96), np.uint8)
+    shown, hidden = (
+        attention_parts(fused, visible, infrared, "the people", [Target("person", mask)])
+        for fused in (np.where(mask, infrared, visible // 2 + infrared // 2).astype(np.uint8), visible)
+    )
+    assert shown["confidence"] == hidden["confidence"] > 0
+    assert shown["attention improved"] > hidden["attention improved"]
+    assert attention_parts(visible, visible, infrared, "the people", []) == {}
+    assert attention_parts(visible[:40], visible[:40], infrared[:40], "x", [Target("person", mask[:40])]) == {}

@@ -154,3 +154,18 @@ def test_methods_on_other_images_are_reported_apart() -> None:
     result = judge(samples(STILL))
     groups = groups_of([content(result, "a"), content(result, "b", fingerprint="e" * 64), content(result, "c", seed=1)])
     assert [len(members) for members in groups.values()] == [1, 1, 1]
+
+
+def test_confidences_that_fit_their_images_beat_shuffled_ones() -> None:
+    found = samples(STILL)
+    for index, sample in enumerate(found):
+        sample.values |= {("attention original", "matching"): 0.3, ("confidence", "matching"): index / 12}
+        sample.values["attention improved", "matching"] = 0.3 + 0.02 * (index - 5.5)
+    fits = judge(found).estimates
+    gain = np.array([0.02 * (index - 5.5) for index in range(12)])
+    confidence = np.arange(12) / 12
+    assert fits["text attention, matching confidence"].value == pytest.approx(0.3 + (confidence * gain).mean())
+    # Against every exchange of two confidences at once: the mean over all ordered pairs of different images.
+    exchanged = np.mean([confidence[j] * gain[i] for i in range(12) for j in range(12) if i != j])
+    assert fits["text attention, shuffled confidence"].value == pytest.approx(0.3 + exchanged)
+    assert (fits["text attention, matching over shuffled"].p or 1) <= 0.01
