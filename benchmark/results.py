@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from tgfbench.benchmark.audit_results import PROTOCOL as AUDIT
 from tgfbench.benchmark.audit_results import audit_metrics, audit_rows
@@ -21,6 +23,7 @@ RUN_COLUMNS = (
 )  # fmt: skip
 SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version")
 METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order", "card")
+_NAMES = ("run_id", "key", "protocol", "metric")
 IMAGE_COLUMNS = ("run_id", "key", "text", "path")
 
 
@@ -40,16 +43,34 @@ def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     runs, (audits, audit_scores) = find_runs(root), audit_rows(root)
     if not runs and not audits:
         raise UsageError(f"reading the store {root}", found="no run", hint="tgfbench run -m tesg,baselines -d sample")
-    run_rows, score_rows = list(audits), list(audit_scores)
+    run_rows, parts = list(audits), [_score_part(audit_scores)]
     for run in runs:
         content = run.read_json()
         run_rows.append(_run_row(run, content))
         versions = content.get("metrics", {})
-        for (key, metric, protocol), value in run.load().scores.items():
-            version = versions.get(protocol, {}).get(metric, 0)
-            score_rows.append((run.folder.name, key, protocol, metric, value, version))
-    scores = pd.DataFrame(score_rows, columns=list(SCORE_COLUMNS))
+        # A second Run object, so that what it read is given back before the next one is read.
+        loaded = Run(run.folder).load().scores
+        parts.append(
+            _score_part(
+                (run.folder.name, key, protocol, metric, value, versions.get(protocol, {}).get(metric, 0))
+                for (key, metric, protocol), value in loaded.items()
+            )
+        )
+    scores = _stack(parts)
     return pd.DataFrame(run_rows, columns=list(RUN_COLUMNS)), scores, _metric_frame(scores)
+
+
+def _score_part(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return scores with their names as categories: a store of millions of scores has few different names."""
+    part = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+    return part.astype({**dict.fromkeys(_NAMES, "category"), "value": "float64", "metric_version": "int64"})
+
+
+def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    parts = [part for part in parts if len(part)] or [parts[0]]
+    names = {name: union_categoricals([part[name] for part in parts], sort_categories=True) for name in _NAMES}
+    numbers = {name: np.concatenate([part[name] for part in parts]) for name in ("value", "metric_version")}
+    return pd.DataFrame(names | numbers)[list(SCORE_COLUMNS)]
 
 
 def image_frame(root: Path) -> pd.DataFrame:
@@ -89,7 +110,7 @@ def _metric_frame(scores: pd.DataFrame) -> pd.DataFrame:
     from tgfbench.metrics import load_protocol
 
     rows = []
-    for name, group in scores.groupby("protocol", sort=True):
+    for name, group in scores.groupby("protocol", sort=True, observed=True):
         if name == AUDIT:
             for order, (metric, (info, better)) in enumerate(audit_metrics().items()):
                 rows.append((name, metric, metric, better, order, info.model_dump_json()))

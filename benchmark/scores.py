@@ -108,7 +108,8 @@ def _store(
     metrics = [metric for metric in protocol.metrics if metric in set(part["metric"])]
     run = Run.of(root, identity)
     with run.locked():
-        run.scores = {(r.key, r.metric, protocol.name): r.value for r in part.itertuples()}
+        columns = (part[name].tolist() for name in ("key", "metric", "value"))
+        run.scores = {(key, metric, protocol.name): value for key, metric, value in zip(*columns, strict=True)}
         run.save(keys, {protocol.name: metrics})
         run.write_json(
             {

@@ -121,7 +121,8 @@ def write_boards(
     frames = store_frames(root)
     if protocol:
         frames = _of_protocol(frames, protocol)
-    introduction, stem = (), render.FILE_STEM
+    introduction: tuple[str, ...] = ()
+    stem = render.FILE_STEM
     if fixed:
         frames = fixed.select(*frames)
         introduction, stem = fixed.introduction(frames[0]), f"{stem}-{fixed.name}"

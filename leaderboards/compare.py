@@ -99,11 +99,11 @@ def _row(board: Board, name: str) -> str:
 
 
 def _comparison(board: Board, first: str, second: str) -> Comparison:
-    at = board.rows.index.get_indexer([first, second])
+    at = [list(board.rows.index).index(run) for run in (first, second)]
     drawn = image_draws(board.images) if board.images > 1 else None
     records = {}
     for column, metric in enumerate(board.metrics.index):
-        pair = board.scores[at, column]
+        pair = board.scores[:, column][at]
         pair = np.where(np.isfinite(pair).all(axis=0), pair, np.nan)
         difference = pair[0] - pair[1]
         known = np.isfinite(difference)

@@ -72,16 +72,15 @@ def build_gallery(board: Board, images: pd.DataFrame, most: int) -> Gallery | No
     here = images[images["run_id"].isin(board.rows.index) & images["key"].isin(board.keys)]
     shown = here.groupby("key")["run_id"].nunique()
     dispute = disputes(board)
-    keys = sorted((key for key, runs in shown.items() if runs > 1), key=lambda key: (-round(dispute[key], 9), key))[
-        :most
-    ]
+    several = [str(key) for key, runs in shown.items() if runs > 1]
+    keys = sorted(several, key=lambda key: (-round(dispute[key], 9), key))[:most]
     if not keys:
         return None
     here = here[here["key"].isin(keys)]
     names = list(zip(here["run_id"], here["key"], strict=True))
     return Gallery(
         board=board,
-        keys=tuple(map(str, keys)),
+        keys=tuple(keys),
         dispute=dispute,
         paths=dict(zip(names, map(Path, here["path"]), strict=True)),
         prompts=dict(zip(names, here["text"], strict=True)),

@@ -70,8 +70,8 @@ def difference_plot(board: Board) -> str:
     return _inline(image, f"cd-{_name(board)}") if image else ""
 
 
-def _label(board: Board, row: int) -> str:
-    label = visible_text(str(board.rows["label"].iloc[row]))
+def _label(board: Board, row: int | np.integer) -> str:
+    label = visible_text(str(board.rows["label"].iloc[int(row)]))
     return label if len(label) <= 34 else label[:33] + "…"
 
 

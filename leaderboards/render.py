@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import methodcaller
 from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -81,7 +82,7 @@ def write_boards(
     written = []
     for name in dict.fromkeys(formats):
         if name in DIAGRAMS:
-            written += _write_diagrams(boards, folder, name)
+            written += _write_diagrams(boards, folder, "svg" if name == "svg" else "png")
             continue
         path = folder / f"{stem}.{name}"
         write_text(path, RENDERERS[name](boards, introduction))
@@ -101,7 +102,7 @@ def board_slugs(boards: Sequence[Board]) -> list[str]:
     return slugs
 
 
-def _write_diagrams(boards: Sequence[Board], folder: Path, image_format: str) -> list[Path]:
+def _write_diagrams(boards: Sequence[Board], folder: Path, image_format: Literal["svg", "png"]) -> list[Path]:
     from tgfbench.leaderboards.diagrams import critical_difference_diagram
 
     written = []
@@ -139,10 +140,10 @@ def render_csv(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str
         for number, (run, row) in enumerate(board.rows.iterrows()):
             at = {str(metric): column for column, metric in enumerate(board.means.columns)}
             values = [_full(board.means.iloc[number, at[m]]) if m in at else "" for m in metrics]
-            pairs = [found.average_rank[:, number], found.place[:, number]]
+            pairs: list[Any] = [found.average_rank[:, number], found.place[:, number]]
             pairs += [found.mean[:, number, at[m]] if m in at else (None, None) for m in metrics]
             intervals = ["" if end is None or not math.isfinite(end) else _full(end) for pair in pairs for end in pair]
-            claim = [_full(claims[run, m]) if (run, m) in claims else "" for m in claimed]
+            claim = [_full(claims[str(run), m]) if (str(run), m) in claims else "" for m in claimed]
             facts = [row[column] for column in _RUN_COLUMNS]
             rank = _full(row["average_rank"]) if row["ranked"] else ""
             writer.writerow([*place, *facts, run, "; ".join(board.differences), rank, *values, *intervals, *claim])
@@ -218,5 +219,5 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _full(value: float) -> str:
+def _full(value: Any) -> str:
     return repr(float(value)) if math.isfinite(value) else NOT_AVAILABLE

@@ -53,8 +53,8 @@ def reported_values(board: Board) -> list[Reported]:
                 continue
             metric = str(entry.get("metric", ""))
             known = metrics.get(normalise(metric))
-            measured = float(board.means.loc[run, known]) if known else math.nan
-            value, source = float(entry.get("value", math.nan)), str(entry.get("source", ""))
+            measured = float(board.means[known].loc[run]) if known else math.nan
+            value, source = float(str(entry.get("value", "nan"))), str(entry.get("source", ""))
             found.append(Reported(str(run), known or metric, value, measured, source))
     return found
 

@@ -70,11 +70,12 @@ def build_site(
         if (gallery := build_gallery(board, images, most_images))
     }
     methods = _method_pages(boards)
+    entries = [
+        {"slug": slug, "layout": lay_out(board), "board": board, "gallery": slug in galleries}
+        for slug, board in zip(slugs, boards, strict=True)
+    ]
     common = {
-        "boards": [
-            {"slug": slug, "layout": lay_out(board), "board": board, "gallery": slug in galleries}
-            for slug, board in zip(slugs, boards, strict=True)
-        ],
+        "boards": entries,
         "overall": overall_boards(boards),
         "reading": READING,
         "legend": LEGEND,
@@ -84,14 +85,14 @@ def build_site(
     shutil.rmtree(fresh, ignore_errors=True)
     texts = {"index.html": pages_of("index.html", **common)}
     texts["metrics.html"] = pages_of("metrics.html", **common, metrics=_metric_cards(boards, metrics))
-    for entry in common["boards"]:  # type: ignore[union-attr]
+    for entry in entries:
         plots = {"rank": rank_plot(entry["board"]), "pareto": pareto_plot(entry["board"]),
                  "difference": difference_plot(entry["board"])}  # fmt: skip
         texts[f"board-{entry['slug']}.html"] = pages_of("board.html", **common, entry=entry, plots=plots)
     for page in methods:
         texts[f"method-{page['slug']}.html"] = pages_of("method.html", **common, page=page)
     for slug, gallery in galleries.items():
-        entry = next(e for e in common["boards"] if e["slug"] == slug)  # type: ignore[union-attr]
+        entry = next(e for e in entries if e["slug"] == slug)
         texts[f"gallery-{slug}.html"] = pages_of("gallery.html", **common, entry=entry, data=gallery.data())
         _link_images(gallery, fresh / "images")
     for name, text in texts.items():
@@ -134,11 +135,11 @@ def _method_pages(boards: Sequence[Board]) -> list[dict[str, Any]]:
             page["results"].append({"board": slug, "layout": layout, "row": layout.rows[number], "facts": _facts(row)})
     used: set[str] = set()
     for (method, weights), page in sorted(pages.items()):
-        name = f"{method}@{weights}" if weights else method
-        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "method"
+        title = f"{method}@{weights}" if weights else method
+        stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "method"
         slug = next(s for i in range(len(pages) + 1) if (s := f"{stem}-{i}" if i else stem) not in used)
         used.add(slug)
-        page |= {"slug": slug, "name": visible_text(name)}
+        page |= {"slug": slug, "name": visible_text(title)}
     return [pages[name] for name in sorted(pages)]
 
 
