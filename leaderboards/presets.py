@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from tgfbench.benchmark.registry import normalise
 from tgfbench.leaderboards.grouping import listed
 
 _CORE = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "PSNR", "MSE", "SSIM", "MS-SSIM", "VIF", "Qabf")
+_AUDIT = ("Specificity", "Contrast gain", "Gradient gain", "Information gain", "PSNR over wrong")
 _SPOILT = (
     "low-light",
     "over-exposure",
@@ -33,16 +35,14 @@ class Preset:
         name: for ``--preset``.
         purpose: what it answers.
         datasets: all of them count; their test split.
-        protocol: of every number.
-        metrics: in this order of importance to nobody: all weigh the same.
+        metrics: what counts, by protocol; all metrics of a protocol weigh the same.
         prompted: runs of methods that are steered by a prompt count only with the dataset's own texts.
     """
 
     name: str
     purpose: str
     datasets: tuple[str, ...]
-    protocol: str = "correct"
-    metrics: tuple[str, ...] = _CORE
+    metrics: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"correct": _CORE})
     prompted: bool = False
 
     def select(
@@ -59,25 +59,29 @@ class Preset:
             steered = runs["card"].map(_steered)
             kept &= ~steered | (runs["text_policy"] == "dataset")
         runs = runs[kept]
-        known = (scores["protocol"] == self.protocol) & scores["metric"].isin(self.metrics)
-        scores = scores[known & scores["run_id"].isin(runs["run_id"])]
+        scores = scores[self._holds(scores) & scores["run_id"].isin(runs["run_id"])]
         if scores.empty:
             raise UsageError(
                 f"making the board {self.name}",
-                found=f"no score under the protocol {self.protocol} on any of its datasets",
+                found=f"no score under the protocol {' or '.join(self.metrics)} on any of its datasets",
                 expected=f"runs on the test split of {listed(self.datasets)}",
                 hint=f"tgfbench run -m all -d {','.join(self.datasets)} --data-root DIR",
             )
-        metrics = metrics[(metrics["protocol"] == self.protocol) & metrics["metric"].isin(self.metrics)]
-        return runs[runs["run_id"].isin(scores["run_id"])], scores, metrics
+        return runs[runs["run_id"].isin(scores["run_id"])], scores, metrics[self._holds(metrics)]
+
+    def _holds(self, frame: pd.DataFrame) -> pd.Series:
+        held = pd.Series(False, index=frame.index)
+        for protocol, metrics in self.metrics.items():
+            held |= (frame["protocol"] == protocol) & frame["metric"].isin(metrics)
+        return held
 
     def introduction(self, runs: pd.DataFrame) -> tuple[str, ...]:
         """Return what heads the board: its purpose, and what this store lacks of it."""
         stored = {normalise(str(name)) for name in runs["dataset"]}
         absent = [name for name in self.datasets if normalise(name) not in stored]
+        fixed = "; ".join(f"protocol {protocol}: {', '.join(names)}" for protocol, names in self.metrics.items())
         lines = [
-            f"Preset {self.name}: {self.purpose} Fixed in advance: test split of {listed(self.datasets)}; protocol "
-            f"{self.protocol}; {', '.join(self.metrics)}."
+            f"Preset {self.name}: {self.purpose} Fixed in advance: test split of {listed(self.datasets)}; {fixed}."
         ]
         if absent:
             lines.append(f"Incomplete: this store holds no run on {listed(absent)}.")
@@ -110,6 +114,7 @@ PRESETS = (
         "text-guided",
         "How good are the images when the text says what matters?",
         ("ems-lite", "ivt", "vlf", "llvip", "msrs"),
+        {"correct": _CORE, "audit": _AUDIT},
         prompted=True,
     ),
     Preset(

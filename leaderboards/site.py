@@ -30,7 +30,8 @@ _CARD_TITLES = {
     "title": "Title", "paper": "Paper", "venue": "Venue", "year": "Year", "arxiv": "arXiv", "licence": "Licence",
     "repository": "Repository", "text_use": "Use of text", "text_role": "Text it wants",
     "default_text": "Default prompt", "reconstruction": "Reconstruction",
-    "trained_on": "Trained on by the authors", "weights_card": "About the weights", "version": "Version",
+    "trained_on": "Trained on by the authors", "weights_card": "About the weights",
+    "verdict": "Verdict of the text audit", "version": "Version",
 }  # fmt: skip
 
 
@@ -175,6 +176,8 @@ def _metric_cards(boards: Sequence[Board], metrics: pd.DataFrame) -> list[dict[s
     for board in boards:
         for metric, row in board.metrics.iterrows():
             card = options_of(cards.get((board.protocol, str(metric)), "{}")) or {}
+            # Infinite ends are null in JSON.
+            card["range"] = " to ".join("unbounded" if end is None else f"{end:g}" for end in card.get("range", []))
             found.setdefault(
                 (board.protocol, str(metric)),
                 {"protocol": board.protocol, "title": row["title"], "up": row["higher_is_better"], "card": card,

@@ -78,10 +78,20 @@ def test_a_preset_takes_its_datasets_protocol_and_metrics_only(two, preset):
     runs, scores, metrics = preset.select(*two.frames)
     assert set(runs["dataset"]) <= set(preset.datasets)
     assert set(scores["protocol"]) == {"correct"}
-    assert set(metrics["metric"]) <= set(preset.metrics)
+    assert set(metrics["metric"]) <= set(preset.metrics["correct"])
     (purpose, *lacking) = preset.introduction(runs)
     assert preset.purpose in purpose
     assert preset.datasets[-1] in lacking[0]
+
+
+def test_the_text_guided_preset_holds_the_audit_beside_the_quality(store):
+    for dataset in ("ivt", "vlf"):
+        for method in ("first", "second"):
+            run = store.run(method, {"VIF": [1.0, 2.0]}, protocol="correct", dataset=dataset)
+            store.score(run, {"Specificity": [0.1, 0.2], "Text moves": [3.0, 4.0]}, protocol="audit")
+    frames = find_preset("text-guided").select(*store.frames)
+    assert [overall.group for overall in overall_boards(build_boards(*frames))] == [TEXT, QUALITY]
+    assert set(frames[2]["metric"]) == {"VIF", "Specificity"}
 
 
 def test_a_prompted_preset_leaves_out_steered_methods_without_the_datasets_texts(store):
