@@ -17,8 +17,10 @@ Rules, in one place:
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,7 +137,8 @@ def _board(
     columns["counts"], rows["ranked"], rows["average_rank"], more = _ranks(means, columns, rows)
     notes += more
 
-    order = sorted(range(len(rows)), key=lambda i: _place_in_table(rows.iloc[i]))
+    records = rows.to_dict("records")
+    order = sorted(range(len(rows)), key=lambda i: _place_in_table(records[i]))
     index = pd.Index([run_ids[i] for i in order], name="run_id")
     return Board(
         dataset=dataset,
@@ -155,10 +158,12 @@ def _board(
 
 def _columns(protocol: str, versions: dict[str, int], metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the board's metrics in their order; one that is no longer registered comes last, without a direction."""
-    records, unknown = [], []
+    records: list[tuple[float, str, str, bool | None]] = []
+    unknown = []
+    cards: dict[Any, dict[Any, Any]] = metrics.to_dict("index")
     for metric in sorted(versions):
-        if (protocol, metric) in metrics.index:
-            card = metrics.loc[(protocol, metric)]
+        card = cards.get((protocol, metric))
+        if card is not None:
             records.append((card["order"], metric, str(card["title"]), card["higher_is_better"]))
         else:
             unknown.append(metric)
@@ -245,6 +250,6 @@ def _ranks(
     return counts, ranked, average, notes
 
 
-def _place_in_table(row: pd.Series) -> tuple[bool, bool, float, str, str]:
+def _place_in_table(row: Mapping[Any, Any]) -> tuple[bool, bool, float, str, str]:
     rank = float(row["average_rank"]) if row["ranked"] else 0.0
     return bool(row["source"]), not row["ranked"], rank, row["label"].casefold(), row["label"]

@@ -29,7 +29,7 @@ RUN_TEXTS = (
     *("text_policy", "options", "finished_at"),
 )
 RUN_COLUMNS = (*RUN_TEXTS, "images", "reconstruction", "seen_in_training")
-RUN_OPTIONAL = {
+RUN_OPTIONAL: dict[str, Any] = {
     "reported": "[]",
     "seconds": float("nan"),
     "device": "",
@@ -55,7 +55,10 @@ def clean_runs(runs: pd.DataFrame) -> pd.DataFrame:
     given = [column for column in RUN_OPTIONAL if column in runs.columns]
     clean = runs[[*RUN_COLUMNS, *given]].copy()
     for column, absent in RUN_OPTIONAL.items():
-        clean[column] = clean[column].where(clean[column].notna(), absent) if column in given else absent
+        if column not in given:
+            clean[column] = [absent] * len(clean)
+        else:
+            clean[column] = clean[column].where(clean[column].notna(), absent)
     clean["seconds"] = clean["seconds"].astype("float64")
     clean["imported"] = clean["imported"].astype(bool)
     for column in RUN_TEXTS:

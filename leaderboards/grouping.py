@@ -63,8 +63,9 @@ def group_runs(runs: pd.DataFrame, scores: pd.DataFrame, expected: dict[str, tup
     pairs = scores[["run_id", "key"]].drop_duplicates()
     keys = {str(run): frozenset(part) for run, part in pairs.groupby("run_id", observed=True)["key"]}
     versions: dict[str, dict[str, int]] = {run: {} for run in keys}
-    newest = scores.groupby(["run_id", "metric"], observed=True)["metric_version"].max()
-    for (run, metric), version in newest.items():
+    newest = scores.groupby(["run_id", "metric"], observed=True)["metric_version"].max().reset_index()
+    columns = (newest[column].tolist() for column in ("run_id", "metric", "metric_version"))
+    for run, metric, version in zip(*columns, strict=True):
         versions[str(run)][str(metric)] = int(version)
     groups: list[Group] = []
     for fingerprint, part in runs.groupby("fingerprint", sort=True):

@@ -53,7 +53,7 @@ def reported_values(board: Board) -> list[Reported]:
                 continue
             metric = str(entry.get("metric", ""))
             known = metrics.get(normalise(metric))
-            measured = float(board.means[known].loc[run]) if known else math.nan
+            measured = float(board.means[known].to_dict()[run]) if known else math.nan
             value, source = float(str(entry.get("value", "nan"))), str(entry.get("source", ""))
             found.append(Reported(str(run), known or metric, value, measured, source))
     return found

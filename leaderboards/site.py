@@ -71,7 +71,7 @@ def build_site(
         if (gallery := build_gallery(board, images, most_images))
     }
     methods = _method_pages(boards)
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"slug": slug, "layout": lay_out(board), "board": board, "gallery": slug in galleries}
         for slug, board in zip(slugs, boards, strict=True)
     ]
