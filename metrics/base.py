@@ -279,6 +279,11 @@ class Metric(ABC):
         return self.info.range
 
     @property
+    def on_constant(self) -> Literal["nan", "defined"]:
+        """What constant images give under this convention."""
+        return self.info.on_constant
+
+    @property
     def convention(self) -> dict[str, Any]:
         """The options of this metric, by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

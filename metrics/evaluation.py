@@ -69,7 +69,13 @@ class Protocol:
         departures = ", ".join(f"{option}={value}" for option, value in instance.departures.items())
         notes = " ".join(filter(None, (instance.info.notes, f"Convention: {departures}." if departures else "")))
         return instance.info.model_copy(
-            update={"name": name, "range": instance.range, "needs": instance.needs, "notes": notes}
+            update={
+                "name": name,
+                "range": instance.range,
+                "needs": instance.needs,
+                "on_constant": instance.on_constant,
+                "notes": notes,
+            }
         )
 
     def select(self, names: str | Iterable[str]) -> Protocol:

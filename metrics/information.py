@@ -205,6 +205,10 @@ class QNCIE(Metric):
         notes="About 0.80..0.91 whatever the images.",
     )
 
+    @property
+    def on_constant(self) -> Literal["nan", "defined"]:
+        return "nan" if self.correlation == "pearson" else "defined"
+
     def compute(self, inputs: MetricInputs) -> Tensor:
         iv, if_, vf = (
             pearson(inputs, *pair)

@@ -67,7 +67,13 @@ def measure() -> list[tuple[str, float, float | None]]:
     images = pair()
     rows: list[tuple[str, float, float | None]] = []
     for name, target in TARGETS.items():
-        rows.append((f"protocol {name}", seconds(partial(load_protocol(name).evaluate, *images)), target))
+        protocol = load_protocol(name)
+        rows.append((f"protocol {name}", seconds(partial(protocol.evaluate, *images)), target))
+        if target is not None:
+            single = [partial(protocol.select([metric]).evaluate, *images) for metric in protocol.metrics]
+            rows.append((f"  its metrics one by one, {name}", sum(map(seconds, single)), None))
+    colour = [np.stack([image] * 3, axis=2) for image in images[:2]]
+    rows.append(("protocol vifb, in colour", seconds(partial(load_protocol("vifb").evaluate, *colour, images[2])), 0.5))
     fused, visible, infrared = (torch.from_numpy(image)[None] for image in images)
 
     def score(name: str, **options: object) -> Callable[[], object]:

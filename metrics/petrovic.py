@@ -224,6 +224,10 @@ class Nabf(PetrovicMetric):
         minimum_size=3,
     )
 
+    @property
+    def on_constant(self) -> Literal["nan", "defined"]:
+        return "nan" if self.weighting == "zero below threshold" else "defined"
+
     def compute(self, inputs: MetricInputs) -> Tensor:
         sums = self.sums(inputs)
         return (sums.added if self.form == "modified" else sums.added_original) / sums.weight

@@ -196,6 +196,18 @@ def test_smallest_size_is_accepted_and_one_less_refused(metric: Metric) -> None:
         assert metric.info.name in str(refusal.value)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0, 300.0])
+def test_every_image_a_metric_needs_is_checked(metric: Metric, bad: float) -> None:
+    for need in metric.needs:
+        images = inputs_of(*(image.double() for image in scene()))
+        broken = images.image(need).clone()
+        broken.view(-1)[-1] = bad
+        given = {name: images.image(name) for name in metric.needs} | {need: broken}
+        given.setdefault("fused", scene()[0])
+        with pytest.raises(MetricError, match=need):
+            metric(MetricInputs(**given))
+
+
 @pytest.mark.parametrize("bad", ["nan", "infinite", "negative", "integers", "size", "missing", "dimensions"])
 def test_bad_input_is_refused_by_name(metric: Metric, bad: str) -> None:
     fused, visible, infrared = (image.double() for image in scene())

@@ -139,12 +139,12 @@ CASES: dict[tuple[str, str], Case] = {
     **per_source("SSIM", "pair_{}_downsample_false", of="ssim"),
     **per_source("SSIM", "pair_{}_gauss11", of="ssim"),
     **per_source("SSIM", "pair_{}_uniform7_unbiased", of="ssim", window="uniform"),
-    **per_source(
-        "SSIM",
-        "pair_{}_float_dr2",
-        of="ssim",
+    ("SSIM", "pair_ir_float_dr2"): case("ssim", window="uniform", peak=2, sources="infrared"),
+    ("SSIM", "pair_vi_float_dr2"): case(
+        "ssim",
         window="uniform",
         peak=2,
+        sources="visible",
         relative=2e-5,
         short="single precision of the library on 0..255 data with constants made for 0..2",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -185,3 +186,25 @@ def test_what_metrics_share_is_forgotten_beyond_a_limit() -> None:
     inputs.trim(2**22)
     assert inputs.once("large", lambda: None) is None
     assert inputs.once("small", lambda: None) is small
+
+
+def test_the_documented_table_is_what_the_protocols_fix() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:5]] for line in text.splitlines() if line.startswith("| `")]
+    assert rows == [[card.name, card.luma, card.colour, card.resize] for card in PROTOCOLS.values()]
+
+
+@pytest.mark.parametrize("name", [name for name in protocol_names() if name != "textfusion"])
+def test_every_protocol_takes_odd_sizes_colour_and_constant_images(name: str) -> None:
+    protocol = load_protocol(name)
+    fused, visible, infrared = image(1, 163, 171, colour=True), image(2, 163, 171, colour=True), image(3, 163, 171)
+    values = protocol.evaluate(fused, visible, infrared)
+    for metric, value in values.items():
+        low, high = protocol.info(metric).range
+        assert low - 1e-9 <= value <= high + 1e-9, metric
+    three_planes = np.repeat(infrared[..., None], 3, axis=2)
+    assert protocol.evaluate(fused, visible, three_planes) == pytest.approx(values, rel=1e-12)
+    flat = np.full((163, 171), 90, np.uint8)
+    undefined = {metric for metric, value in protocol.evaluate(flat, flat, flat).items() if np.isnan(value)}
+    documented = {metric for metric in protocol.metrics if protocol.info(metric).on_constant == "nan"}
+    assert undefined <= documented, "a value that no card says may be undefined"
