@@ -52,7 +52,8 @@ def cosines(q: Tensor, k: Tensor) -> Tensor:
     The long sums over pixels are added up pairwise or by parts: a running float32 sum over a whole image is off by
     enough to show in the fused image.
     """
-    q, k = (x / (x * x).sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-12) for x in (q, k))
+    # Limited before the root: no gradient of a channel that is zero everywhere is then infinite.
+    q, k = (x / (x * x).sum(dim=-1, keepdim=True).clamp_min(1e-24).sqrt() for x in (q, k))
     parts = zip(q.split(256, dim=-1), k.split(256, dim=-1), strict=True)
     return torch.stack([a @ b.transpose(-2, -1) for a, b in parts]).sum(dim=0)
 

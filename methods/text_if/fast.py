@@ -22,18 +22,16 @@ from tgfbench.methods._winograd import winograd_convolve, winograd_kernel
 from tgfbench.methods.text_if.network import (
     LEVELS,
     ChannelNorm,
-    Downsample,
     Encoder,
     TextIFNetwork,
     TransformerBlock,
-    Upsample,
 )
 
-CPU_PIXELS = 5120
+CPU_PIXELS = 2560
 """Pixels of a strip on the CPU; elsewhere the image is one strip."""
-WINOGRAD_CHANNELS = 128
+WINOGRAD_CHANNELS = 96
 """From so many channels on, Winograd convolutions are faster on the CPU."""
-TILE_ROWS = 4
+TILE_ROWS = 2
 """Pairs of rows that a Winograd convolution computes at a time."""
 
 
@@ -69,15 +67,16 @@ class FastTextIF:
 
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
         """Return (3, H, W)."""
-        network, joined = self.network, {}
+        network, joined = self.network, dict[int, Tensor]()
         x = self._encode(network.encoder_A, visible, 0, joined)
         y = self._encode(network.encoder_B, infrared, 1, joined)
         a, b = network.cross_attention(as_image(x), as_image(y))
-        x = network.prompt_guidance_4(network.attention_spatial(network.feature_fusion_4(a, b)), text)
-        x = self._blocks(network.decoder_level4, x[0].permute(1, 2, 0).contiguous())
+        x = network.attention_spatial(network.part("feature_fusion_4")(a, b))
+        x = network.part("prompt_guidance_4")(x, text)
+        x = self._blocks(network.part("decoder_level4"), x[0].permute(1, 2, 0).contiguous())
         for level in (3, 2, 1):
             x = self._join(x, level, joined.pop(level), text)
-            x = self._blocks(network.part("decoder_level", level), x)
+            x = self._blocks(network.part(f"decoder_level{level}"), x)
         x = self._blocks(network.refinement, x)
         return F.conv2d(as_image(x), network.output.weight, padding=1)[0]
 
@@ -92,22 +91,22 @@ class FastTextIF:
         """
         x = _convolve(image.permute(1, 2, 0), encoder.patch_embed.proj.weight)
         for level in LEVELS[:-1]:
-            x = self._blocks(encoder.get_submodule(f"encoder_level{level}"), x)
+            x = self._blocks(encoder.part(f"encoder_level{level}"), x)
             weight = self._encoder_map(level).chunk(2, dim=1)[source].t()
             flat = x.flatten(0, 1)
             if source == 0:
                 joined[level] = (flat @ weight).view(*x.shape[:2], -1)
             else:
                 joined[level].view(len(flat), -1).addmm_(flat, weight)
-            x = _halve(x, encoder.get_submodule(f"down{level}_{level + 1}"))
-        return self._blocks(encoder.encoder_level4, x)
+            x = _halve(x, encoder.part(f"down{level}_{level + 1}.body.0").weight)
+        return self._blocks(encoder.part("encoder_level4"), x)
 
     def _encoder_map(self, level: int) -> Tensor:
         """Return (c, 2c), from both encoders' features of a level to what is added to, or put beside, the decoder's."""
-        weight = self.network.part("feature_fusion_", level).fusion_proj.weight.flatten(1)
+        weight = self.network.part(f"feature_fusion_{level}").fusion_proj.weight.flatten(1)
         if level == 1:
             return weight
-        reduce = self.network.part("reduce_chan_level", level).weight.flatten(1)
+        reduce = self.network.part(f"reduce_chan_level{level}").weight.flatten(1)
         return reduce.chunk(2, dim=1)[1] @ weight
 
     def _join(self, x: Tensor, level: int, joined: Tensor, text: Tensor) -> Tensor:
@@ -119,7 +118,7 @@ class FastTextIF:
             joined: the encoders' part, (h, w, c); overwritten.
             text: (1, D).
         """
-        scale, shift = (part[0] for part in self.network.part("prompt_guidance_", level).affine(text))
+        scale, shift = (part[0] for part in self.network.part(f"prompt_guidance_{level}").affine(text))
         if level == 1:
             out = joined.new_empty(*joined.shape[:2], 2 * len(scale))
             out[..., len(scale) :] = joined
@@ -127,10 +126,10 @@ class FastTextIF:
             weight, bias = torch.diag(scale), shift
         else:
             out = target = joined
-            reduce = self.network.part("reduce_chan_level", level).weight.flatten(1).chunk(2, dim=1)[0]
+            reduce = self.network.part(f"reduce_chan_level{level}").weight.flatten(1).chunk(2, dim=1)[0]
             weight, bias = fold_affine(reduce, None, scale, shift)
             target += bias
-        for i, j, part in _doubled(x, self.network.get_submodule(f"up{level + 1}_{level}")):
+        for i, j, part in _doubled(x, self.network.part(f"up{level + 1}_{level}.body.0").weight):
             cells = target[i::2, j::2]
             if level == 1:
                 torch.addcmul(bias, part, scale, out=cells)
@@ -138,17 +137,20 @@ class FastTextIF:
                 cells += part @ weight.t()
         return out
 
-    def _blocks(self, blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+    def _blocks(self, blocks: nn.Sequential, x: Tensor) -> Tensor:
         """Return the output of transformer blocks for (H, W, C), which is overwritten."""
         height, width, _ = x.shape
         rows = self.rows or (2 * -(-CPU_PIXELS // (2 * width)) if x.device.type == "cpu" else height)
+        other = torch.empty_like(x)
         for block in blocks:
             assert isinstance(block, TransformerBlock)
-            x = self._feed_forward(block, *_attend(block, x, rows), rows)
+            _attend(block, x, other, rows)
+            self._feed_forward(block, x, other, rows)
+            x, other = other, x
         return x
 
-    def _feed_forward(self, block: TransformerBlock, x: Tensor, out: Tensor, rows: int) -> Tensor:
-        """Write the second half of a block's output for (H, W, C) to ``out`` and return it."""
+    def _feed_forward(self, block: TransformerBlock, x: Tensor, out: Tensor, rows: int) -> None:
+        """Write the second half of a block's output for (H, W, C) to ``out``."""
         channels, conv = x.shape[-1], block.ffn.dwconv
         leave = block.ffn.project_out.weight.flatten(1)
         for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm2, block.ffn.project_in)):
@@ -159,20 +161,17 @@ class FastTextIF:
             hidden = F.gelu(hidden).reshape(-1, hidden.shape[-1])
             unchanged, target = (image[start:stop].view(-1, channels) for image in (x, out))
             torch.addmm(unchanged, hidden, leave.t(), out=target)
-        return out
 
 
-def _attend(block: TransformerBlock, x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Return the first half of a block's output for (H, W, C), in place of ``x``, and a map of that shape to use."""
+def _attend(block: TransformerBlock, x: Tensor, values: Tensor, rows: int) -> None:
+    """Replace (H, W, C) by the first half of a block's output for it; ``values`` is a map of that shape to use."""
     channels = x.shape[-1]
     gram = ChannelGram(channels, len(block.attn.temperature), x)
-    values = torch.empty_like(x)
     for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm1, block.attn.qkv)):
         q, k, values[start:stop] = depthwise(strip, block.attn.qkv_dwconv.weight).chunk(3, dim=-1)
         gram.add(q.flatten(0, 1), k.flatten(0, 1))
     mixing = gram.mixing(block.attn.temperature, block.attn.project_out.weight)
     x.view(-1, channels).addmm_(values.view(-1, channels), mixing.t())
-    return x, values
 
 
 def _folded(norm: ChannelNorm, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
@@ -185,17 +184,16 @@ def _convolve(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(as_image(x.contiguous()), weight, padding=1)[0].permute(1, 2, 0).contiguous()
 
 
-def _halve(x: Tensor, down: Downsample) -> Tensor:
-    """Return (H/2, W/2, 2c) of (H, W, c)."""
-    y = _convolve(x, down.body[0].weight)
+def _halve(x: Tensor, weight: Tensor) -> Tensor:
+    """Return (H/2, W/2, 2c) of (H, W, c), convolved before its 2x2 cells are gathered."""
+    y = _convolve(x, weight)
     height, width, channels = y.shape
     cells = y.view(height // 2, 2, width // 2, 2, channels).permute(0, 2, 4, 1, 3)
     return cells.reshape(height // 2, width // 2, 4 * channels)
 
 
-def _doubled(x: Tensor, up: Upsample) -> Iterable[tuple[int, int, Tensor]]:
+def _doubled(x: Tensor, weight: Tensor) -> Iterable[tuple[int, int, Tensor]]:
     """Yield (i, j, part) of the enlarged (h, w, 2c): the pixels (h, w, c/2) of rows i::2 and columns j::2."""
-    weight = up.body[0].weight
     for i in (0, 1):
         for j in (0, 1):
             yield i, j, _convolve(x, weight[2 * i + j :: 4])

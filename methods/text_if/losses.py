@@ -64,8 +64,8 @@ def structure_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     sources, results = torch.cat([visible, infrared], dim=1), torch.cat([fused, luma(fused)], dim=1)
     # Farther than 8 sigma from its centre the window is zero for float32: fewer taps give the same result.
     margin = (WINDOW - TAPS) // 2
-    inner = (image[..., margin:-margin, margin:-margin].flatten(0, 1)[:, None] for image in (sources, results))
-    red, green, blue, heat = (1 - ssim(*inner, window=TAPS)).view(len(fused), 4).unbind(dim=1)
+    own, result = (x[..., margin:-margin, margin:-margin].flatten(0, 1)[:, None] for x in (sources, results))
+    red, green, blue, heat = (1 - ssim(own, result, TAPS)).view(len(fused), 4).unbind(dim=1)
     return (red + green + blue) / 3 + heat
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from tgfbench.benchmark.errors import DataError, WeightsError
 from tgfbench.benchmark.text import EmbeddedCLIP, FeatureFiles, TextEncoder, load_text_encoder
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
-from tgfbench.methods._checkpoints import fit_network, read_state
+from tgfbench.methods._checkpoints import fit_network, read_state, shipped_weights
 from tgfbench.methods._text import choose_encoder
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
 from tgfbench.methods.text_if.fast import FastTextIF
@@ -88,6 +88,12 @@ class TextIF(FusionMethod):
         # The authors advise a sentence without degradation for comparisons with methods that take no text.
         default_text=NEUTRAL,
         weights=(
+            shipped_weights(
+                Path(__file__).parent,
+                "text-if-small.safetensors",
+                name="small",
+                note="small configuration (8 channels, the paper's has 48; text width 384, the paper's is 512)",
+            ),
             _entry(
                 "text_fusion",
                 "low light, over-exposure, infrared low contrast and noise",
@@ -164,7 +170,7 @@ class TextIF(FusionMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         if checkpoint is None:
-            raise WeightsError("loading Text-IF", found="no weights", hint=self.info.weights[0].get)
+            raise WeightsError("loading Text-IF", found="no weights", hint="use load_method('text-if') for shipped ones")
         network, clip = read_parts(checkpoint.path)
         self.network = network.to(self.device)
         self.postprocess = postprocess

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tgfbench.methods.film.network import cosines
+
 MULTIPLE = 8
 """What height and width must be multiples of: there are three halvings."""
 NORM_GROUPS = 16
@@ -64,6 +66,13 @@ def build_network(**config: Any) -> TextIFNetwork:
     return TextIFNetwork(**config)
 
 
+class Parts(nn.Module):
+    """A module whose parts can be asked for by name, e.g. that of a level."""
+
+    def part(self, name: str) -> Any:
+        return self.get_submodule(name)
+
+
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each pixel, with weight and bias."""
 
@@ -88,8 +97,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         heads = len(self.temperature)
         q, k, v = self.qkv_dwconv(self.qkv(x)).unflatten(1, (3, heads, -1)).flatten(-2).unbind(1)
-        q, k = (F.normalize(part, dim=-1, eps=1e-12) for part in (q, k))
-        attention = (q @ k.transpose(-2, -1) * self.temperature).softmax(dim=-1)
+        attention = (cosines(q, k) * self.temperature).softmax(dim=-1)
         return self.project_out((attention @ v).reshape(x.shape))
 
 
@@ -160,7 +168,7 @@ class PatchEmbed(nn.Module):
         return self.proj(x)
 
 
-class Encoder(nn.Module):
+class Encoder(Parts):
     """Features of one image at four levels."""
 
     def __init__(self, size: Size) -> None:
@@ -175,17 +183,17 @@ class Encoder(nn.Module):
         """Return the features of levels 1 to 4, (B, c, H/2^(level-1), W/2^(level-1)) each."""
         x, levels = self.patch_embed(image), []
         for level in LEVELS:
-            x = self.get_submodule(f"encoder_level{level}")(x)
+            x = self.part(f"encoder_level{level}")(x)
             levels.append(x)
             if level < LEVELS[-1]:
-                x = self.get_submodule(f"down{level}_{level + 1}")(x)
+                x = self.part(f"down{level}_{level + 1}")(x)
         return levels
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return attention of every position to all positions, each (B, c, H, W), with scale 1/sqrt(c)."""
-    tokens = (x.flatten(2).transpose(1, 2)[:, None] for x in (q, k, v))
-    return F.scaled_dot_product_attention(*tokens)[:, 0].transpose(1, 2).reshape(q.shape)
+    queries, keys, values = (x.flatten(2).transpose(1, 2)[:, None] for x in (q, k, v))
+    return F.scaled_dot_product_attention(queries, keys, values)[:, 0].transpose(1, 2).reshape(q.shape)
 
 
 class CrossAttention(nn.Module):
@@ -256,7 +264,7 @@ class PromptGuidance(nn.Module):
         return scale * x + shift
 
 
-class TextIFNetwork(nn.Module):
+class TextIFNetwork(Parts):
     """Text-IF.
 
     Args:
@@ -288,10 +296,6 @@ class TextIFNetwork(nn.Module):
         self.refinement = blocks(self.size.refinement_blocks, 2 * channels[0], HEADS[0])
         self.output = nn.Conv2d(2 * channels[0], 3, 3, padding=1, bias=False)
 
-    def part(self, name: str, level: int) -> Any:
-        """Return a module of a level, e.g. ``prompt_guidance_2``."""
-        return self.get_submodule(f"{name}{level}")
-
     def forward(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
         """Fuse.
 
@@ -305,12 +309,12 @@ class TextIFNetwork(nn.Module):
         """
         a = self.encoder_A(visible)
         b = self.encoder_B(infrared.expand(-1, 3, -1, -1))
-        x = self.attention_spatial(self.feature_fusion_4(*self.cross_attention(a[3], b[3])))
-        x = self.decoder_level4(self.prompt_guidance_4(x, text_feature))
+        x = self.attention_spatial(self.part("feature_fusion_4")(*self.cross_attention(a[3], b[3])))
+        x = self.part("decoder_level4")(self.part("prompt_guidance_4")(x, text_feature))
         for level in (3, 2, 1):
-            x = self.part("prompt_guidance_", level)(self.get_submodule(f"up{level + 1}_{level}")(x), text_feature)
-            x = torch.cat([x, self.part("feature_fusion_", level)(a[level - 1], b[level - 1])], dim=1)
+            x = self.part(f"prompt_guidance_{level}")(self.part(f"up{level + 1}_{level}")(x), text_feature)
+            x = torch.cat([x, self.part(f"feature_fusion_{level}")(a[level - 1], b[level - 1])], dim=1)
             if level > 1:
-                x = self.part("reduce_chan_level", level)(x)
-            x = self.part("decoder_level", level)(x)
+                x = self.part(f"reduce_chan_level{level}")(x)
+            x = self.part(f"decoder_level{level}")(x)
         return self.output(self.refinement(x))

@@ -106,7 +106,7 @@ def start_as_average(network: TextIFNetwork) -> TextIFNetwork:
     for encoder in (network.encoder_A, network.encoder_B):
         nn.init.zeros_(encoder.patch_embed.proj.weight[:3])
         encoder.patch_embed.proj.weight[colours, colours, 1, 1] = 1
-    joined = network.part("feature_fusion_", 1).fusion_proj.weight
+    joined = network.part("feature_fusion_1").fusion_proj.weight
     nn.init.zeros_(joined[:3])
     nn.init.zeros_(network.output.weight)
     for colour in colours:

@@ -30,6 +30,7 @@ from tgfbench.methods.text_if.objective import TextIFObjective, task_of
 CASES = golden.case_names("text-if", "case")
 TOLERANCE = 1e-4
 NOISE = 3e-5
+BLOCK_NOISE = 1e-5
 DIM = 512
 
 
@@ -184,6 +185,24 @@ def test_nothing_but_rounding_differs(height: int, width: int, rows: int | None)
     given = {name: value.float() for name, value in given.items()}
     assert golden.greatest_deviation(network.float()(**given), exact) < NOISE
     assert golden.greatest_deviation(FastTextIF(network, rows)(**given), exact) < NOISE
+
+
+@torch.inference_mode()
+def test_sums_over_a_whole_image_are_precise() -> None:
+    """Running float32 sums over so many pixels are off by a hundred times what small images show."""
+    network = small()
+    blocks = network.part("encoder_A").part("encoder_level1")
+    image = 1 + torch.rand(1, 8, 472, 632, generator=torch.Generator().manual_seed(0))
+    exact = copy.deepcopy(blocks).double()(image.double())
+    assert golden.greatest_deviation(blocks(image), exact) < BLOCK_NOISE
+    fast = FastTextIF(network)._blocks(blocks, image[0].permute(1, 2, 0).contiguous())
+    assert golden.greatest_deviation(fast.permute(2, 0, 1), exact[0]) < BLOCK_NOISE
+
+
+def test_black_crops_have_gradients() -> None:
+    network, given = small(), random_inputs(16, 16)
+    network(**{**given, "visible": torch.zeros(1, 3, 16, 16)}).square().mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters() if parameter.grad is not None)
 
 
 @torch.inference_mode()
