@@ -235,8 +235,9 @@ class PlannedRun:
 
         info, checkpoint = self.method.info, self.method.checkpoint
         origin = checkpoint.origin if checkpoint else ("user" if "precomputed" in info.tags else "none")
-        trained_keys = checkpoint.info.trained_keys if checkpoint and checkpoint.info else {}
-        seen, note = training_overlap(info.name, origin, trained_keys, self.dataset) if checkpoint else (0, "")
+        seen, note = 0, ""
+        if checkpoint is not None:
+            seen, note = training_overlap(info.name, origin, checkpoint.trained_keys, self.dataset)
         return {
             "title": self.spec.method.label or info.title,
             "weights_origin": origin,

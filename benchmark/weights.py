@@ -69,6 +69,30 @@ class Checkpoint:
     origin: Literal["authors", "project", "user"]
     info: WeightsInfo | None = field(default=None, compare=False)
 
+    @property
+    def trained_keys(self) -> Mapping[str, tuple[str, ...]]:
+        """Sample keys seen in training, by dataset name; {} where they are not known.
+
+        They come from the catalogue, or from the card that ``tgfbench train`` wrote beside a user's own file.
+        """
+        if self.info is not None:
+            return self.info.trained_keys
+        try:
+            card = json.loads((self.path.parent / "card.json").read_text(encoding="utf-8"))
+            return trained_keys(card) if card["sha256"] == self.sha256 else {}
+        # No card, or a file of that name that is something else: nobody promised one.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return {}
+
+
+def trained_keys(card: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the training pairs of a training card (``keys`` by ``dataset:split``) by dataset."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, keys in card["keys"].items():
+        dataset = name.partition(":")[0]
+        found[dataset] = (*found.get(dataset, ()), *keys)
+    return found
+
 
 def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a file's content."""

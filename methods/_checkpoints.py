@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from tgfbench.benchmark.errors import WeightsError
-from tgfbench.benchmark.weights import WeightsInfo, load_strict, read_checkpoint
+from tgfbench.benchmark.weights import WeightsInfo, load_strict, read_checkpoint, trained_keys
 
 Network = TypeVar("Network", bound=nn.Module)
 CONTAINERS = ("model", "state_dict")
@@ -36,7 +36,7 @@ def shipped_weights(folder: Path, file: str, name: str = "project", note: str = 
         licence="Apache-2.0 for tgfbench's own part; trained among others on data for research use, see card.json",
         layout="safetensors, network arguments in the metadata entry 'config'",
         trained_on=tuple(f"{dataset} ({count})" for dataset, count in card["samples"].items()),
-        trained_keys={dataset.partition(":")[0]: tuple(keys) for dataset, keys in card["keys"].items()},
+        trained_keys=trained_keys(card),
         card=f"project-trained reconstruction, not the authors' weights: {card['steps']} steps, "
         f"{card['parameters']} parameters, text encoder {text}{note and '; '}{note}",
     )

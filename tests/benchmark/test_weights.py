@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -12,7 +13,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tgfbench.benchmark.errors import WeightsError
-from tgfbench.benchmark.weights import WeightsInfo, load_strict, read_checkpoint, resolve_checkpoint, sha256_of
+from tgfbench.benchmark.weights import (
+    Checkpoint,
+    WeightsInfo,
+    load_strict,
+    read_checkpoint,
+    resolve_checkpoint,
+    sha256_of,
+)
 
 
 class Code:
@@ -105,3 +113,19 @@ def test_a_state_dict_must_fit_exactly(tmp_path: Path) -> None:
         assert part in str(caught.value)
     with pytest.raises(WeightsError, match="a state dict"):
         load_strict(network, {"0.weight": 3}, tmp_path / "bad")  # type: ignore[dict-item]
+
+
+def test_training_pairs_come_from_the_catalogue_or_the_card_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(b"weights")
+    own = Checkpoint("net", path, sha256_of(path), "user")
+    assert own.trained_keys == {}
+    keys = {"msrs:train": ["a", "b"], "msrs:test": ["c"], "tno:test": ["d"]}
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"sha256": own.sha256, "keys": keys}))
+    assert own.trained_keys == {"msrs": ("a", "b", "c"), "tno": ("d",)}
+    for other in ("[]", "no json", json.dumps({"sha256": "of another file", "keys": keys})):
+        card.write_text(other)
+        assert own.trained_keys == {}
+    listed = WeightsInfo(name="x", origin="project", trained_keys={"tno": ("1",)})
+    assert Checkpoint("x", path, own.sha256, "project", listed).trained_keys == {"tno": ("1",)}
