@@ -13,6 +13,7 @@ LIMIT     ?=
 ENGINE    ?= local
 WORKERS   ?= 2
 OUT       ?= runs
+JOBS      ?= 2
 
 BIN := $(VENV)/bin
 RUN_OPTIONS = --split '$(SPLIT)' --protocol '$(PROTOCOL)' --text '$(TEXT)' --engine '$(ENGINE)' \
@@ -45,8 +46,8 @@ leaderboard: install ## rebuild the leaderboards from the store
 site: install $(VENV)/.site.installed ## write the web page of the store: boards, tests, gallery
 	@$(BIN)/tgfbench site --out '$(OUT)'
 
-test: $(VENV)/.dev.installed ## run the tests
-	$(BIN)/pytest
+test: $(VENV)/.dev.installed ## run the tests in JOBS processes
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 perf: install ## time the methods, the protocols, the decoding of datasets and the audit
 	@$(BIN)/tgfbench profile -m all

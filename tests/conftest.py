@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Small tensors lose more by waiting for a second thread than they gain; workers of pytest fill the other cores. Set
+# before torch is imported; subprocesses inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
