@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from tgfbench.benchmark.compat import ensure_torchvision
 from tgfbench.benchmark.errors import WeightsError
-from tgfbench.benchmark.weights import sha256_of
+from tgfbench.benchmark.weights import load_strict, read_checkpoint, sha256_of
+from tgfbench.methods._losses import joint_gradient
 from tgfbench.methods._vgg import VGG19, pyramid, with_gradients
 from tgfbench.methods.colour import luma
 from tgfbench.methods.ldfusion.losses import (
@@ -60,6 +61,8 @@ class LDFusionObjective(Objective):
         clip_weights: a local open_clip or OpenAI checkpoint of CLIP ViT-B/32; None leaves the language terms out.
         vgg_weights: torchvision's checkpoint of VGG-19; None compares an image pyramid in its place.
         patches: per image, for the language term.
+        texture: weight of ``joint_gradient``, a term of our own; 0 leaves the paper's loss.
+        init: weights of the same network to start from.
         visible_text, infrared_text, objective_text: in place of ``TEXTS``, for instance the authors' own.
     """
 
@@ -71,6 +74,8 @@ class LDFusionObjective(Objective):
         clip_weights: str | None = None,
         vgg_weights: str | None = None,
         patches: int = PATCHES,
+        texture: float = 0.0,
+        init: str | None = None,
         visible_text: str = TEXTS["visible"],
         infrared_text: str = TEXTS["infrared"],
         objective_text: str = TEXTS["objective"],
@@ -79,13 +84,16 @@ class LDFusionObjective(Objective):
             raise ValueError(f"size is {size!r}; {' or '.join(SIZES)} was expected")
         self.config = build_network(dim=SIZES[size]).config
         self.checkpoint_name = "ldfusion" if size == "paper" else f"ldfusion-{size}"
-        self.patches = int(patches)
+        self.patches, self.texture, self.init = int(patches), float(texture), init
         self.texts = {"visible": visible_text, "infrared": infrared_text, "objective": objective_text}
         self.clip = _ImageAndText(clip_weights) if clip_weights else None
         self.vgg = VGG19(vgg_weights) if vgg_weights else None
 
     def build(self) -> nn.Module:
         network = build_network(**self.config)
+        if self.init:
+            load_strict(network, read_checkpoint(Path(self.init))[0], Path(self.init))
+            return network
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, 0.0, 0.02)
@@ -97,6 +105,8 @@ class LDFusionObjective(Objective):
             if self.clip
             else "left out",
             "features": "VGG-19" if self.vgg else "pyramid of grey levels and gradients, in place of VGG-19",
+            "texture": self.texture,
+            "init_sha256": sha256_of(Path(self.init)) if self.init else None,
         }
 
     def loss(self, network: nn.Module, batch: TrainingBatch, random: np.random.Generator) -> dict[str, Tensor]:
@@ -105,6 +115,8 @@ class LDFusionObjective(Objective):
         fused = network(visible=noisy[0], infrared=noisy[1])["fused_y"]
         features = [self._features(image) for image in (fused, visible, infrared)]
         terms = {"features": FEATURE_WEIGHT * feature_loss(*features)}
+        if self.texture:
+            terms["texture"] = self.texture * joint_gradient(fused, infrared, visible)
         if self.clip:
             terms |= self._language(self.clip, fused, visible, infrared, random)
         return terms

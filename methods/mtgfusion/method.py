@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
-from tgfbench.methods._checkpoints import read_network
+from tgfbench.methods._checkpoints import read_network, shipped_weights
 from tgfbench.methods._text import choose_encoder
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
 from tgfbench.methods.colour import fuse_luma, luma
@@ -67,6 +67,9 @@ class MTGFusion(FusionMethod):
         text_role="caption",
         default_text="",
         weights=(
+            shipped_weights(
+                Path(__file__).parent, "mtgfusion.safetensors", note="text width 384 (BLIP: 768), windows of 8 x 8"
+            ),
             WeightsInfo(
                 name="authors",
                 origin="authors",
@@ -101,7 +104,8 @@ class MTGFusion(FusionMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         if checkpoint is None:
-            raise WeightsError("loading MTG-Fusion", found="no weights", hint=self.info.weights[0].get)
+            hint = "use load_method('mtgfusion') for the shipped ones"
+            raise WeightsError("loading MTG-Fusion", found="no weights", hint=hint)
         if isinstance(window, int) and window < 1:
             doing, expected = "setting the options of mtgfusion", "at least 1, auto or none"
             raise UsageError(doing, found=f"window={window}", expected=expected)

@@ -170,7 +170,9 @@ class TextIF(FusionMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         if checkpoint is None:
-            raise WeightsError("loading Text-IF", found="no weights", hint="use load_method('text-if') for shipped ones")
+            raise WeightsError(
+                "loading Text-IF", found="no weights", hint="use load_method('text-if') for shipped ones"
+            )
         network, clip = read_parts(checkpoint.path)
         self.network = network.to(self.device)
         self.postprocess = postprocess

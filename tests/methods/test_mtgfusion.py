@@ -277,8 +277,8 @@ def test_text_files_are_encoded_each_for_its_input(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_explained(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"(?s)no weights shipped.*ask them, or train your own"):
-        create_method(MTGFusion, {}, device="cpu")
+    with pytest.raises(WeightsError, match=r"(?s)not shipped.*ask them, or train your own"):
+        create_method(MTGFusion, {}, weights="authors", device="cpu")
     with pytest.raises(
         WeightsError, match=r"(?s)neither text features nor a text encoder.*blip-itm-base-coco.*text_ir"
     ):
