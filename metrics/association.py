@@ -51,7 +51,7 @@ class PretrainedAssociation(Association):
         tokens = tokenizer(list(phrases), padding=True, truncation=True, return_tensors="pt").to(self.device)
         pixels = _pixels(image, self.side(model), preprocessor.image_mean, preprocessor.image_std).to(self.device)
         with torch.inference_mode():
-            return self.maps(model, pixels, tokens).double().cpu().numpy()
+            return self.maps(model, pixels, tokens).cpu().double().numpy()
 
     @abstractmethod
     def model_class(self) -> Any:

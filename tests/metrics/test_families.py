@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tgfbench.metrics import correlate, fmi, piqe, structure
+from tgfbench.metrics import correlate, filters, fmi, piqe, structure
 from tgfbench.metrics.base import Metric, MetricInputs
 from tgfbench.metrics.fmi import FMI
 from tgfbench.metrics.mef import MEFMSSSIM, MEFSSIM, mef_map
@@ -271,6 +271,15 @@ def test_correlation_backends_agree(border: correlate.Border) -> None:
     images = torch.cat([scene(22, 20, 23), scene(23, 20, 23)])
     kernel = np.random.default_rng(0).normal(size=(7, 7))
     found = [backend(images, kernel, border) for backend in (correlate._in_opencv, correlate._in_torch)]
+    torch.testing.assert_close(*found, rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("border", ["valid", "zero", "replicate", "mirror", "symmetric"])
+@pytest.mark.parametrize("taps", [(3, 3), (11, 7), (31, 31)])
+def test_filter_backends_agree(border: filters.Border, taps: tuple[int, int]) -> None:
+    images = torch.cat([scene(26, 35, 38), scene(27, 35, 38)])
+    across, down = (np.random.default_rng(length).normal(size=length) for length in taps)
+    found = [backend(images, across, down, border) for backend in (filters.separable, filters._separable_torch)]
     torch.testing.assert_close(*found, rtol=1e-11, atol=1e-9)
 
 
