@@ -92,9 +92,10 @@ def store() -> StoreFrames:
 HARM = "<script>window.harmed=1</script><img src=x onerror='window.harmed=1'>\" onload=\"window.harmed=1"
 
 
-@pytest.fixture
-def hostile_site_frames(store, tmp_path) -> tuple[pd.DataFrame, ...]:
+@pytest.fixture(scope="session")
+def hostile_site_frames(tmp_path_factory) -> tuple[pd.DataFrame, ...]:
     """Frames of a store with pictures, in which every text tries to run a script."""
+    store, folder = StoreFrames(), tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     card = json.dumps({"title": HARM, "paper": HARM, "trained_on": [HARM], "text_use": "test"})
     claim = json.dumps([{"dataset": "roadscene", "metric": "VIF", "value": 0.5, "source": HARM}])
@@ -104,7 +105,7 @@ def hostile_site_frames(store, tmp_path) -> tuple[pd.DataFrame, ...]:
         values = {"VIF": rng.random(3).tolist(), "CC": rng.random(3).tolist(), HARM: rng.random(3).tolist()}
         run = store.run(method, values, text_policy=HARM, card=card, reported=claim, **facts)
         for image in range(3):
-            path = tmp_path / "store" / run / f"test-{image:04d}.png"
+            path = folder / run / f"test-{image:04d}.png"
             write_png(path, rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
             text = f"<b>prompt</b> {HARM} \u202e\u200f & % _ |"
             pictures.append({"run_id": run, "key": f"test-{image:04d}", "text": text, "path": str(path)})

@@ -34,15 +34,17 @@ def page(browser):
     opened.on(
         "request", lambda request: None if request.url.startswith(("file:", "data:")) else troubles.append(request.url)
     )
+    opened.set_default_timeout(60_000)
     yield opened
     opened.close()
     assert troubles == []
 
 
-@pytest.fixture
-def site(hostile_site_frames, tmp_path) -> Path:
-    build_site(*hostile_site_frames, tmp_path / "site")
-    return tmp_path / "site"
+@pytest.fixture(scope="module")
+def site(hostile_site_frames, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("browser") / "site"
+    build_site(*hostile_site_frames, folder)
+    return folder
 
 
 def _column(page, number: int) -> list[str]:
