@@ -69,7 +69,9 @@ def subject_of(sample: Sample, targets: Sequence[Target], info: MethodInfo, seed
     if not matching.strip():
         listed = " and ".join(f"the {plural(name)}" for name in names)
         matching = f"A scene with {listed}." if listed else "A scene with nothing in particular."
-    right = PromptRule("dataset", "instruction", "", seed).choose(sample.key, texts)
+    # Without a clean reference nothing is measured under instructions, unless they are what the method reads.
+    instructed = info.text_role == "instruction" or sample.reference is not None
+    right = PromptRule("dataset", "instruction", "", seed).choose(sample.key, texts) if instructed else ""
     wrong = _wrong_instruction(right) if right else ""
     return Subject(
         sample.key,

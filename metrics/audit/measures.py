@@ -19,7 +19,7 @@ from tgfbench.metrics.audit.movement import lpips, luma_of, movement, psnr, rms,
 from tgfbench.metrics.audit.prompts import Prompt
 from tgfbench.metrics.audit.statistics import NOTHING
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a number could move; part of an audit's identity."""
 
 Name = tuple[str, str]
@@ -145,8 +145,8 @@ def _object(evidence: Evidence, target: Target, measured: SampleMeasures) -> Non
     if naming is None or not controls or min(target.mask.sum(), around.sum()) < LEAST_PIXELS:
         return
     named, empty = evidence.output(naming), evidence.under("empty")
-    nonsense = [evidence.output(prompt) for prompt in evidence.of_kind("nonsense")]
     others = [evidence.output(prompt) for prompt in controls]
+    against = [*others, *(evidence.output(prompt) for prompt in evidence.of_kind("nonsense"))]
 
     def note(measure: str, value: float) -> None:
         # Differences of equal numbers, summed in another order, are nothing.
@@ -154,13 +154,12 @@ def _object(evidence: Evidence, target: Target, measured: SampleMeasures) -> Non
 
     change = change_map(named, empty)
     share = energy_share(change, target.mask)
-    shares = [energy_share(change_map(output, empty), target.mask) for output in others]
+    shares = [energy_share(change_map(output, empty), target.mask) for output in against]
     note("area share", float(target.mask.mean()))
     note("energy share", share)
     note("pointing", points_at(change, target.mask))
     note("specificity", share - float(np.mean(shares)))
-    for output in nonsense[:1]:
-        note("specificity over nonsense", share - energy_share(change_map(output, empty), target.mask))
+    note("specificity over best", share - max(shares))
     measured.changes.append(NamedChange(evidence.key, coarse(change), coarse(target.mask)))
 
     matching = evidence.under("matching")
@@ -173,12 +172,10 @@ def _object(evidence: Evidence, target: Target, measured: SampleMeasures) -> Non
     def shown(image: np.ndarray) -> Prominence:
         return prominence(luma_of(image), source, target.mask, around)
 
-    gains = np.asarray(shown(named)) - np.mean([shown(output) for output in others], axis=0)
-    for measure, gain in zip(Prominence._fields, gains, strict=True):
-        note(f"{measure} gain", float(gain))
-    for output in nonsense[:1]:
-        for measure, gain in zip(Prominence._fields, np.asarray(shown(named)) - shown(output), strict=True):
-            note(f"{measure} gain over nonsense", float(gain))
+    named_shown, others_shown = np.asarray(shown(named)), np.asarray([shown(output) for output in against])
+    for index, measure in enumerate(Prominence._fields):
+        note(f"{measure} gain", float(named_shown[index] - others_shown[:, index].mean()))
+        note(f"{measure} gain over best", float(named_shown[index] - others_shown[:, index].max()))
 
 
 def _instructions(evidence: Evidence, measured: SampleMeasures) -> None:

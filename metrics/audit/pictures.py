@@ -72,7 +72,7 @@ def summary(audits: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bytes
     panels: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
         ("movement, in noise floors", ("presence / floor", "meaning / floor", "object movement / floor"), 1.0),
         ("wording against meaning", ("paraphrase / meaning", "nonsense response / sense response"), 1.0),
-        ("specificity of place", ("specificity", "specificity over nonsense"), 0.0),
+        ("specificity of place", ("specificity", "specificity over best"), 0.0),
     )
     figure = _figure(12, 1.6 + 0.5 * len(audits))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

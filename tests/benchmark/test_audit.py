@@ -282,6 +282,11 @@ def test_without_texts_the_objects_are_listed_and_a_degraded_sample_gets_a_right
     assert subject.right in sample.texts.instruction
     assert subject.wrong
     assert subject.wrong not in sample.texts.instruction
+    assert subject_of(dataclasses.replace(sample, reference=None), [], info, 0).right == ""
+    reads_them = info.model_copy(update={"text_role": "instruction"})
+    asked = subject_of(dataclasses.replace(sample, reference=None), [], reads_them, 0)
+    assert asked.matching == asked.right
+    assert asked.wrong
 
 
 def command(*words: object) -> int:

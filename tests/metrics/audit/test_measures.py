@@ -120,8 +120,9 @@ def test_naming_an_object_that_lights_up_is_all_local() -> None:
     found = measure_sample(evidence({"focus-car": lit(disc(16)), "focus-person": lit(disc(48))}))
     assert found.about("energy share", "car") == 1
     assert found.about("pointing", "person") == 1
-    # The other control, an absent object, changes nothing and so has the share of the area.
-    assert found.about("specificity", "car") == pytest.approx(1 - disc(16).mean() / 2)
+    # The absent object and nonsense change nothing and so have the share of the area; the person has none.
+    assert found.about("specificity", "car") == pytest.approx(1 - disc(16).mean() * 2 / 3)
+    assert found.about("specificity over best", "car") == pytest.approx(1 - disc(16).mean())
     assert found.about("contrast gain", "car") == pytest.approx(40, abs=8)
     assert found.about("object movement", "car") == 40
     assert len(found.changes) == 2
@@ -132,6 +133,13 @@ def test_naming_that_lights_the_other_object_is_not() -> None:
     assert found.about("energy share", "car") == 0
     assert found.mean("specificity") < 0
     assert found.mean("contrast gain") < 0
+
+
+def test_a_gain_that_one_other_word_gives_as_well_is_none_over_the_best_control() -> None:
+    found = measure_sample(evidence({"focus-car": lit(disc(16)), "nonsense": lit(disc(16))}))
+    assert found.about("contrast gain", "car") > 10
+    assert found.about("contrast gain over best", "car") == 0
+    assert found.about("specificity over best", "car") == 0
 
 
 def test_paraphrase_meaning_and_floor_are_averaged_over_their_prompts() -> None:

@@ -28,9 +28,9 @@ MOVED = STILL | {
 NAMED = {
     ("object movement", "car"): 9.0, ("object floor", "car"): 1.0, ("energy share", "car"): 0.8,
     ("area share", "car"): 0.1, ("pointing", "car"): 1.0, ("specificity", "car"): 0.6,
-    ("specificity over nonsense", "car"): 0.5, ("contrast gain", "car"): 8.0, ("gradient gain", "car"): 1.0,
-    ("information gain", "car"): 0.1, ("contrast gain over nonsense", "car"): 8.0,
-    ("gradient gain over nonsense", "car"): 1.0, ("information gain over nonsense", "car"): 0.1,
+    ("specificity over best", "car"): 0.5, ("contrast gain", "car"): 8.0, ("gradient gain", "car"): 1.0,
+    ("information gain", "car"): 0.1, ("contrast gain over best", "car"): 8.0,
+    ("gradient gain over best", "car"): 1.0, ("information gain over best", "car"): 0.1,
 }  # fmt: skip
 
 
@@ -59,21 +59,21 @@ def samples(
         (MOVED | {("mae", "paraphrase"): 5.0}, Verdict.WORDING),
         (MOVED | NAMED, Verdict.LOCAL),
         (STILL | NAMED, Verdict.LOCAL),
-        (MOVED | NAMED | {("specificity", "car"): 0.0}, Verdict.GLOBAL),
-        (MOVED | NAMED | {("specificity over nonsense", "car"): -0.1}, Verdict.GLOBAL),
+        (MOVED | NAMED | {("specificity over best", "car"): 0.0}, Verdict.GLOBAL),
+        (MOVED | NAMED | {("specificity over best", "car"): -0.1}, Verdict.GLOBAL),
         (MOVED | NAMED | {("object movement", "car"): 0.9}, Verdict.GLOBAL),
         (
-            MOVED | NAMED | {(f"{m} gain over nonsense", "car"): 0.0 for m in ("contrast", "gradient", "information")},
+            MOVED | NAMED | {(f"{m} gain over best", "car"): 0.0 for m in ("contrast", "gradient", "information")},
             Verdict.GLOBAL,
         ),
         (
-            MOVED | NAMED | {("contrast gain", "car"): -4.0, ("gradient gain", "car"): 0.0},
+            MOVED | NAMED | {("contrast gain over best", "car"): -4.0, ("gradient gain over best", "car"): 0.0},
             Verdict.LOCAL,
         ),
     ],
     ids=[
         "still", "below the floor", "moved", "by wording", "local", "local only", "no specificity",
-        "as much by nonsense", "object below the floor", "as prominent by nonsense", "information alone rises",
+        "less than by other words", "object below the floor", "as prominent by other words", "information alone rises",
     ],
 )  # fmt: skip
 def test_verdicts(values: dict[tuple[str, str], float], verdict: Verdict) -> None:
