@@ -40,7 +40,7 @@ class FastTextIF:
 
     Args:
         network: the reference, in its final place: later changes of its weights are not seen.
-        rows: of a strip at full resolution; None chooses by device.
+        rows: of a strip, at every level; None chooses by device.
     """
 
     @torch.inference_mode()
