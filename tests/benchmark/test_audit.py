@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,8 @@ class Shrunk(Dataset):
 
     def __init__(self, whole: Dataset, count: int) -> None:
         self.whole, self.info, self.split = whole, whole.info, whole.split  # type: ignore[misc]
-        self.keys = tuple(key for key in whole.keys if (labels := whole.load(key).labels) and len(labels.boxes))[:count]
+        labelled = (key for key in whole.keys if (labels := whole.load(key).labels) and len(labels.boxes))
+        self.keys = tuple(islice(labelled, count))
 
     def load(self, key: str) -> Sample:
         whole = self.whole.load(key)
