@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tgfbench.benchmark.errors import DataError, WeightsError
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo, load_strict, read_checkpoint, sha256_of
-from tgfbench.methods._checkpoints import read_network, without_prefix
+from tgfbench.methods._checkpoints import read_network, shipped_weights, without_prefix
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
 from tgfbench.methods.colour import fuse_luma, luma
 from tgfbench.methods.ldfusion.fast import FastLDFusion
@@ -48,6 +48,12 @@ class LDFusion(FusionMethod):
         repository=REPOSITORY,
         text_use="train",
         weights=(
+            shipped_weights(
+                Path(__file__).parent,
+                "ldfusion-small.safetensors",
+                name="small",
+                note="small configuration (8 channels, 2 halvings; the paper's has 16 and 3); no language in the loss",
+            ),
             WeightsInfo(
                 name="authors",
                 origin="authors",
@@ -71,7 +77,8 @@ class LDFusion(FusionMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         if checkpoint is None:
-            raise WeightsError("loading LDFusion", found="no weights", hint=self.info.weights[0].get)
+            hint = "use load_method('ldfusion') for the shipped ones"
+            raise WeightsError("loading LDFusion", found="no weights", hint=hint)
         network, self._partner = read_parts(checkpoint.path)
         self.network = network.to(self.device)
         self.postprocess = postprocess

@@ -4,7 +4,7 @@ Wang et al., "Infrared and Visible Image Fusion with Language-Driven Loss in CLI
 arXiv 2402.16267. Module names are those of the authors' checkpoints, one file for ``Enc`` and one for ``Dec``. This is
 the reference; ``fast.py`` computes the same for inference.
 
-Shapes: B images, h = H // 8 rows and w = W // 8 columns of content features.
+Shapes: B images, h = H // 8 rows and w = W // 8 columns of content features (H // 2^n for n halvings).
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
-SCALES = 3
-"""Halvings of the image by the encoders, and doublings by the decoder."""
 SMALLEST = 16
 """Pixels a side must have at least: content features of one row or column cannot be mirrored."""
 
@@ -49,7 +47,7 @@ class ResidualBlock(nn.Module):
 class ContentEncoder(nn.Module):
     """Features (B, 8 dim, h, w) of an image; instance norm takes its contrast away."""
 
-    def __init__(self, channels: int, dim: int, residuals: int) -> None:
+    def __init__(self, channels: int, dim: int, residuals: int, halvings: int) -> None:
         super().__init__()
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
@@ -57,7 +55,7 @@ class ContentEncoder(nn.Module):
             nn.InstanceNorm2d(dim, eps=EPSILON),
             nn.ReLU(),
         ]
-        for _ in range(SCALES):
+        for _ in range(halvings):
             layers += [
                 nn.Conv2d(dim, 2 * dim, 4, stride=2, padding=1),
                 nn.InstanceNorm2d(2 * dim, eps=EPSILON),
@@ -89,10 +87,10 @@ class StyleEncoder(nn.Module):
 class Encoder(nn.Module):
     """Content and style of the visible (1) and the infrared image (2)."""
 
-    def __init__(self, channels: int, dim: int, residuals: int, style_dim: int) -> None:
+    def __init__(self, channels: int, dim: int, residuals: int, style_dim: int, halvings: int) -> None:
         super().__init__()
-        self.content_encoder1 = ContentEncoder(channels, dim, residuals)
-        self.content_encoder2 = ContentEncoder(channels, dim, residuals)
+        self.content_encoder1 = ContentEncoder(channels, dim, residuals, halvings)
+        self.content_encoder2 = ContentEncoder(channels, dim, residuals, halvings)
         self.style_encoder1 = StyleEncoder(channels, dim, style_dim)
         self.style_encoder2 = StyleEncoder(channels, dim, style_dim)
 
@@ -159,11 +157,11 @@ class StyleMLP(nn.Module):
 class Decoder(nn.Module):
     """The fused image, larger than the sources, from content and style."""
 
-    def __init__(self, channels: int, dim: int, residuals: int, style_dim: int) -> None:
+    def __init__(self, channels: int, dim: int, residuals: int, style_dim: int, doublings: int) -> None:
         super().__init__()
         self.model_local = nn.ModuleList(AdaptiveResidualBlock(dim) for _ in range(residuals))
         hidden, layers = dim, list[nn.Module]()
-        for _ in range(SCALES):
+        for _ in range(doublings):
             layers += [nn.ConvTranspose2d(dim, dim // 2, 5, stride=2), SampleNorm(dim // 2), nn.ReLU()]
             dim //= 2
         self.model_up = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(dim, channels, 7), nn.Tanh())
@@ -184,13 +182,14 @@ class LDFusionNetwork(nn.Module):
         dim: channels of the encoders' first layer.
         n_residual: residual blocks of each content encoder and of the decoder.
         style_dim: width of the style of one source.
+        n_downsample: halvings of the image by the content encoders, and doublings by the decoder.
     """
 
-    def __init__(self, dim: int = 16, n_residual: int = 2, style_dim: int = 8) -> None:
+    def __init__(self, dim: int = 16, n_residual: int = 2, style_dim: int = 8, n_downsample: int = 3) -> None:
         super().__init__()
-        self.config = {"dim": dim, "n_residual": n_residual, "style_dim": style_dim}
-        self.Enc = Encoder(1, dim, n_residual, style_dim)
-        self.Dec = Decoder(1, 2 * dim * 2**SCALES, n_residual, 2 * style_dim)
+        self.config = {"dim": dim, "n_residual": n_residual, "style_dim": style_dim, "n_downsample": n_downsample}
+        self.Enc = Encoder(1, dim, n_residual, style_dim, n_downsample)
+        self.Dec = Decoder(1, 2 * dim * 2**n_downsample, n_residual, 2 * style_dim, n_downsample)
 
     def forward(self, *, visible: Tensor, infrared: Tensor) -> dict[str, Tensor]:
         """Fuse.

@@ -29,7 +29,7 @@ from tgfbench.methods.ldfusion.losses import (
 )
 from tgfbench.methods.ldfusion.method import LDFusion
 from tgfbench.methods.ldfusion.network import LDFusionNetwork, build_network
-from tgfbench.methods.ldfusion.objective import LDFusionObjective
+from tgfbench.methods.ldfusion.objective import SIZES, LDFusionObjective
 from tgfbench.methods.objective import TrainingBatch, TrainingTexts
 
 CASES = golden.case_names("ldfusion")
@@ -242,9 +242,18 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         create(tmp_path / "code.pt")
 
 
-def test_without_weights_it_says_where_they_are() -> None:
-    with pytest.raises(WeightsError, match=r"(?s)no weights shipped.*Enc_final\.pt and weight/Dec_final\.pt"):
-        create_method(LDFusion, {}, device="cpu")
+def test_the_authors_weights_are_not_shipped_but_explained() -> None:
+    with pytest.raises(WeightsError, match=r"(?s)not shipped.*Enc_final\.pt and weight/Dec_final\.pt"):
+        create_method(LDFusion, {}, weights="authors", device="cpu")
+
+
+@pytest.mark.parametrize("size", [(61, 75), (16, 17)])
+def test_rewrite_equals_the_small_network(size: tuple[int, int]) -> None:
+    small = filled(**SIZES["small"]).eval()
+    given = scene(*size)
+    with torch.no_grad():
+        expected = small(**given)["tanh_full"][..., : size[0], : size[1]]
+        assert golden.greatest_deviation(FastLDFusion(small)(**given), expected) <= TOLERANCE
 
 
 def test_images_that_are_too_small_are_named(encoder_file: Path) -> None:

@@ -28,7 +28,7 @@ def method(request: pytest.FixtureRequest) -> FusionMethod:
 
 
 def test_methods_with_a_network_run_without_a_download() -> None:
-    assert {"film", "mtgfusion", "tesg", "text-if", "textfusion"} <= set(SHIPPING)
+    assert {"film", "ldfusion", "mtgfusion", "tesg", "text-if", "textfusion"} <= set(SHIPPING)
 
 
 def test_the_default_is_a_declared_reconstruction(method: FusionMethod) -> None:
