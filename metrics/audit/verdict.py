@@ -204,9 +204,10 @@ def _directed(found: dict[str, Estimate], said: _Argument) -> bool:
         return False
     adjusted = holm({measure: _p(found, f"{measure} gain over best") for measure in Prominence._fields})
     said.reasons.append(
-        "naming an object changes "
-        + ", ".join(
-            f"its {measure} by {_shown(found[f'{measure} gain'])} (p = {adjusted[measure]:.2g})"
+        "naming an object changes, against other words, "
+        + "; ".join(
+            f"its {measure} by {_shown(found[f'{measure} gain'])}, against the best other words by "
+            f"{_shown(found[f'{measure} gain over best'])} (p = {adjusted[measure]:.2g})"
             for measure in Prominence._fields
         )
     )
