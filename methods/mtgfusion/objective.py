@@ -94,7 +94,7 @@ def fused_alike(network: MTGFusionNetwork, visible: Tensor, infrared: Tensor, te
         texts: tokens (1, L, text_width) by name.
     """
     tA, tB, tAB, tAS, tBS = (network.text_tokens(texts[name], 1) for name in TEXTS)
-    size = visible.shape[-2:]
+    size = (visible.shape[-2], visible.shape[-1])
     visual = network.shared(torch.cat([infrared, visible], dim=1)).permute(0, 2, 3, 1)
     vectors = text_vectors(network.tgce, size, tA, tB, tAB)
     chosen = vectors[nearest(unit(visual.flatten(0, 2)), vectors)].view(visual.shape)

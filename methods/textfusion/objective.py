@@ -124,9 +124,14 @@ def folded(network: TextFusionNetwork, visible: Tensor, infrared: Tensor, text: 
     scales = (torch.ones_like(text), text)
     for features, unit, scale in zip(network.layer1(*embedded), units, scales, strict=True):
         hidden.append(F.relu(unit[0](features)))
-        kernels.append(torch.einsum("bc,ck,cyx->bkyx", scale, unit[2].weight[..., 0, 0], last.weight[0]))
+        kernels.append(
+            torch.einsum(
+                "bc,ck,cyx->bkyx", scale, unit[2].get_parameter("weight")[..., 0, 0], last.get_parameter("weight")[0]
+            )
+        )
     maps = F.pad(torch.cat(hidden, dim=1), (1, 1, 1, 1), mode="reflect")
-    fused = [F.conv2d(x[None], k[None], last.bias) for x, k in zip(maps, torch.cat(kernels, dim=1), strict=True)]
+    bias = last.get_parameter("bias")
+    fused = [F.conv2d(x[None], k[None], bias) for x, k in zip(maps, torch.cat(kernels, dim=1), strict=True)]
     return (torch.cat(fused).tanh() / 2 + 0.5)[..., :height, :width]
 
 

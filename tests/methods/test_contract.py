@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -10,16 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import golden
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.benchmark.images import write_png
-from tgfbench.benchmark.weights import folder_of, sha256_of
+from tgfbench.benchmark.weights import WeightsInfo, folder_of, sha256_of
 from tgfbench.methods import METHODS, FusionBatch, FusionMethod, MethodInfo, create_method, load_method, resolve_device
 from tgfbench.methods.baselines import LaplacianPyramid
 
@@ -50,31 +47,11 @@ def batch(text: str = "the pedestrians", items: slice = slice(None), device: tor
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Options of the methods that cannot run without any; methods that ship no weights get untrained ones."""
+    """Options of the methods that cannot run without any."""
     folder = tmp_path_factory.mktemp("fused")
     for key, pixels in zip(KEYS, scenes()[0], strict=True):
         write_png(folder / f"{key}.png", 255 - pixels)
-    weights = tmp_path_factory.mktemp("weights")
-    bare = [name for name in METHODS.names() if ships_nothing(METHODS.load(name).info)]
-    return {"precomputed": {"folder": folder}, **{name: {"weights": untrained(name, weights)} for name in bare}}
-
-
-def ships_nothing(info: MethodInfo) -> bool:
-    return bool(info.weights) and not any(entry.file for entry in info.weights)
-
-
-def untrained(name: str, folder: Path) -> Path:
-    """Save a method's network with drawn parameters; one that reads text takes that of the offline encoder."""
-    module = importlib.import_module(f"tgfbench.methods.{name.replace('-', '_')}.network")
-    config = {"text_width": 384} if "text_width" in module.build_network().config else {}
-    network = golden.fill(module.build_network(**config), special=positive_variance)
-    path = folder / f"{name}.safetensors"
-    save_file(network.state_dict(), path, {"config": json.dumps(config)})
-    return path
-
-
-def positive_variance(name: str, drawn: np.ndarray) -> np.ndarray | None:
-    return 1 + np.float32(0.02) * np.abs(drawn) if name.endswith("running_var") else None
+    return {"precomputed": {"folder": folder}}
 
 
 @pytest.fixture(scope="module", params=METHODS.names())
@@ -133,11 +110,14 @@ def test_provenance_is_json(method: FusionMethod) -> None:
     assert json.loads(json.dumps(method.provenance())) == method.provenance()
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS.names() if ships_nothing(METHODS.load(name).info)])
-def test_missing_weights_are_explained(name: str) -> None:
+ABSENT = [(n, entry) for n in METHODS.names() for entry in METHODS.load(n).info.weights if not entry.file]
+
+
+@pytest.mark.parametrize(("name", "entry"), ABSENT, ids=[f"{name}-{entry.name}" for name, entry in ABSENT])
+def test_missing_weights_are_explained(name: str, entry: WeightsInfo) -> None:
     with pytest.raises(WeightsError) as caught:
-        load_method(name, device="cpu")
-    assert METHODS.load(name).info.weights[0].get in str(caught.value)
+        load_method(name, weights=entry.name, device="cpu")
+    assert entry.get in str(caught.value)
 
 
 def test_card_is_complete(info: MethodInfo) -> None:
