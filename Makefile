@@ -49,7 +49,7 @@ site: install $(VENV)/.site.installed ## write the web page of the store: boards
 test: $(VENV)/.dev.installed ## run the tests in JOBS processes
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
-perf: install ## time the methods, the protocols, the decoding of datasets and the audit
+perf: $(VENV)/.dev.installed ## time the methods, the protocols, the decoding of datasets and the audit
 	@$(BIN)/tgfbench profile -m all
 	@$(BIN)/python -m tgfbench.metrics.perf
 	@$(BIN)/python -m tgfbench.datasets.perf '$(DATA_ROOT)'
