@@ -97,7 +97,8 @@ def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
         "text_policy": identity["text_policy"],
         "options": json.dumps(options, sort_keys=True),
         "finished_at": content.get("finished_at") or "",
-        "reported": json.dumps(card.get("reported", [])),
+        # A paper speaks of its own weights: beside ours its numbers would be a comparison nobody made.
+        "reported": json.dumps([] if content["weights_origin"] == "project" else card.get("reported", [])),
         "seconds": content.get("fuse_seconds"),
         "device": "; ".join(filter(None, (provenance.get("device"), provenance.get("machine")))),
         "imported": "imported" in content and not (run.folder / "fused").is_dir(),

@@ -6,6 +6,7 @@ that the text names and over both images.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,9 +77,9 @@ class Segmenter(MaskSource):
             rows.append(self.find(shown.to(self.device), names))
         return torch.stack(rows).to(batch.visible.device)
 
+    @abstractmethod
     def find(self, images: Tensor, names: tuple[str, ...]) -> Tensor:
         """Return the union mask (1, H, W) in {0, 1} of named things in images (2, 3, H, W) RGB in [0, 1]."""
-        raise NotImplementedError
 
     def _absent(self, found: str) -> WeightsError:
         each = " and ".join(f"`hf download {repository}`" for repository in self.repositories)
