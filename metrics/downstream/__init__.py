@@ -1,0 +1,1 @@
+"""Downstream tasks: what a detector or a segmenter makes of fused images."""
