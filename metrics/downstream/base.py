@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from tgfbench.metrics.base import MetricInfo
+from tgfbench.metrics.card import MetricInfo
 
 Mode = Literal["frozen", "retrain"]
 Progress = Callable[[int, int], None]
@@ -85,11 +85,11 @@ class Recipe(BaseModel):
     purpose: str = ""
     model: str
     start: Path | None = None
-    train_images: int | None = None
-    image_size: int
-    epochs: int
-    batch: int
-    learning_rate: float
+    train_images: int | None = Field(default=None, ge=1)
+    image_size: int = Field(ge=32)
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
