@@ -6,10 +6,8 @@ moved into sorted CSV files when a run is opened or ends. A line cut off by a ki
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from tgfbench.benchmark.errors import DataError, UsageError
-from tgfbench.benchmark.images import read_png_notes, write_png, write_text
+from tgfbench.benchmark.errors import UsageError
+from tgfbench.benchmark.images import read_png_notes, write_png
+from tgfbench.benchmark.records import append_journal, read_journal, read_json, read_table, write_json, write_table
 from tgfbench.benchmark.weights import sha256_of
 
 SCHEMA = 1
@@ -117,8 +116,8 @@ class Run:
 
     def load(self) -> Run:
         """Read images and scores, journals included; returns itself."""
-        image_rows = [*self._read(IMAGES, IMAGE_COLUMNS), *self._read_journal(IMAGES)]
-        score_rows = [*self._read(SCORES, SCORE_COLUMNS), *self._read_journal(SCORES)]
+        image_rows = [*read_table(self.folder / IMAGES, IMAGE_COLUMNS), *read_journal(self._journal(IMAGES))]
+        score_rows = [*read_table(self.folder / SCORES, SCORE_COLUMNS, "value"), *read_journal(self._journal(SCORES))]
         self.images = {key: Image(text, sha256) for key, text, sha256 in image_rows}
         self.scores = {(key, metric, protocol): float(value) for key, metric, protocol, value in score_rows}
         return self
@@ -161,12 +160,14 @@ class Run:
     def add_image(self, key: str, image: Image) -> None:
         """Note that the PNG of a key is in place."""
         self.images[key] = image
-        self._append(IMAGES, [[key, image.text, image.sha256]])
+        append_journal(self._journal(IMAGES), [[key, image.text, image.sha256]])
 
     def add_scores(self, key: str, protocol: str, values: Mapping[str, float]) -> None:
         """Note scores of one image under one protocol."""
         self.scores.update({(key, metric, protocol): value for metric, value in values.items()})
-        self._append(SCORES, [[key, metric, protocol, repr(value)] for metric, value in values.items()])
+        append_journal(
+            self._journal(SCORES), [[key, metric, protocol, repr(value)] for metric, value in values.items()]
+        )
 
     def save(self, keys: Sequence[str], metrics: Mapping[str, Sequence[str]]) -> None:
         """Write the CSV files, sorted, and empty the journals.
@@ -179,15 +180,15 @@ class Run:
         column = {(metric, protocol): i for protocol, names in metrics.items() for i, metric in enumerate(names)}
         images = sorted(self.images.items(), key=lambda item: position.get(item[0], -1))
         names = sorted(self.scores, key=lambda n: (n[2], position.get(n[0], -1), column.get(n[1:], -1), n))
-        self._write(IMAGES, IMAGE_COLUMNS, [[key, image.text, image.sha256] for key, image in images])
-        self._write(SCORES, SCORE_COLUMNS, [[*name, repr(self.scores[name])] for name in names])
+        write_table(self.folder / IMAGES, IMAGE_COLUMNS, [[key, image.text, image.sha256] for key, image in images])
+        write_table(self.folder / SCORES, SCORE_COLUMNS, [[*name, repr(self.scores[name])] for name in names])
         for table in (IMAGES, SCORES):
             self._journal(table).unlink(missing_ok=True)
 
     def save_failures(self, failures: Mapping[str, str]) -> None:
         """Write ``failures.csv`` (message by key), or remove it where there are none."""
         if failures:
-            self._write(FAILURES, FAILURE_COLUMNS, [[key, failures[key]] for key in sorted(failures)])
+            write_table(self.folder / FAILURES, FAILURE_COLUMNS, [[key, failures[key]] for key in sorted(failures)])
         else:
             (self.folder / FAILURES).unlink(missing_ok=True)
 
@@ -197,74 +198,16 @@ class Run:
         Raises:
             DataError: the file is damaged or of a newer schema.
         """
-        doing = f"reading {self.json_path}"
-        try:
-            content = dict(json.loads(self.json_path.read_text(encoding="utf-8")))
-            schema = int(content["schema"])
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise DataError(
-                doing, found=found, expected="what tgfbench wrote", hint="remove this run's folder"
-            ) from error
-        if schema > SCHEMA:
-            hint = "use the tgfbench that wrote it, or a newer one"
-            raise DataError(doing, found=f"schema {schema}", expected=f"at most {SCHEMA}", hint=hint)
-        return content
+        return read_json(self.json_path, SCHEMA, "remove this run's folder")
 
     def write_json(self, content: Mapping[str, Any]) -> None:
         """Replace ``run.json`` atomically."""
-        text = json.dumps({"schema": SCHEMA, "id": self.folder.name, **content}, indent=2, ensure_ascii=False)
-        write_text(self.json_path, text + "\n")
-
-    def _write(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        write_text(self.folder / table, _csv_text([columns, *rows]))
-
-    def _read(self, table: str, columns: Sequence[str]) -> list[list[str]]:
-        path = self.folder / table
-        if not path.is_file():
-            return []
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-        bad = next((i for i, row in enumerate(rows) if len(row) != len(columns)), None)
-        if not rows or tuple(rows[0]) != tuple(columns) or bad is not None:
-            raise DataError(
-                f"reading {path}",
-                found=f"line {(bad or 0) + 1}: {rows[bad or 0] if rows else 'nothing'}",
-                expected=f"the columns {','.join(columns)}",
-                hint="remove the file: what it held is computed again",
-            )
-        return rows[1:]
+        write_json(self.json_path, SCHEMA, content)
 
     def _journal(self, table: str) -> Path:
         return (self.folder / table).with_suffix(".journal")
-
-    def _append(self, table: str, rows: Iterable[Sequence[str]]) -> None:
-        # One line holds all rows that belong together, so that a kill keeps or loses them together.
-        with self._journal(table).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(list(rows)) + "\n")
-
-    def _read_journal(self, table: str) -> list[list[str]]:
-        path = self._journal(table)
-        if not path.is_file():
-            return []
-        rows: list[list[str]] = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.extend(json.loads(line))
-            except ValueError:
-                # A kill cut this line off: its image is simply not done yet.
-                continue
-        return rows
 
 
 def find_runs(root: Path) -> list[Run]:
     """Return all runs below a store's root, in path order."""
     return [Run(path.parent) for path in sorted(root.glob("*/*/*/run.json"))]
-
-
-def _csv_text(rows: Iterable[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
