@@ -49,11 +49,11 @@ site: install $(VENV)/.site.installed ## write the web page of the store: boards
 test: $(VENV)/.dev.installed ## run the tests in JOBS processes
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
-perf: $(VENV)/.dev.installed ## time the methods, the protocols, the decoding of datasets and the audit
+perf: $(VENV)/.dev.installed ## time the methods, the protocols, the decoding of datasets, the audit and the boards
 	@$(BIN)/tgfbench profile -m all
 	@$(BIN)/python -m tgfbench.metrics.perf
 	@$(BIN)/python -m tgfbench.datasets.perf '$(DATA_ROOT)'
-	@$(BIN)/python -m tgfbench.benchmark.audit_perf
+	@$(BIN)/python -m tgfbench.benchmark.audit.perf
 
 lint: $(VENV)/.dev.installed ## check style and types
 	$(BIN)/ruff check .

@@ -63,8 +63,9 @@ def audit(
     out: Out = Path("runs"),
 ) -> None:
     """Measure what the prompt does to the output, against noise, and give a verdict per method; see docs/audit.md."""
-    from tgfbench.benchmark import audit_session, plan
-    from tgfbench.benchmark.audit import AuditRequest
+    from tgfbench.benchmark import plan
+    from tgfbench.benchmark.audit import session
+    from tgfbench.benchmark.audit.plan import AuditRequest
     from tgfbench.metrics.audit.agreement import OpenCLIP
 
     requests = dataset_requests(dataset, data_root, split, limit, data_option, visible, infrared)
@@ -76,12 +77,12 @@ def audit(
     if write_prompts is not None:
         if len(names) != 1:
             raise UsageError("writing prompts", found=f"{len(names)} methods", expected="one, whose role decides them")
-        audit_session.write_prompt_file(names[0], request, write_prompts)
+        session.write_prompt_file(names[0], request, write_prompts)
         return
     specs = plan.specs_for(
         names, requests, (), weights=weights, device=device, options=key_values(option), seed=seed, masks=masks.value
     )
-    ok = audit_session.audit_all(
+    ok = session.audit_all(
         [spec.method for spec in specs], request, out, left_out, controls=controls, overwrite=overwrite.value
     )
     raise typer.Exit(0 if ok else 1)

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from tgfbench.benchmark.audit_results import PROTOCOL as AUDIT
-from tgfbench.benchmark.audit_results import audit_metrics, audit_rows
+from tgfbench.benchmark.audit.results import PROTOCOL as AUDIT
+from tgfbench.benchmark.audit.results import audit_metrics, audit_rows
 from tgfbench.benchmark.errors import UsageError
 from tgfbench.benchmark.store import Run, find_runs
 

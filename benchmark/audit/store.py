@@ -4,7 +4,7 @@
 ``audit.json``          identity, provenance and, once all samples are measured, statistics and verdict
 ``prompts.jsonl``       the prompts used
 ``per_image.csv``       ``key,measure,about,value``, full precision
-``maps/<key>.npz``      what naming each object changed, on a coarse grid, for the test over masks
+``maps/<key>.npz``      what naming each object changed, on a coarse grid, and how many numbers the sample has
 ``images/<key>/*.png``  outputs by prompt, of the samples that are pictured and of the one in progress
 ``pictures/*.png``      sheets of prompts, outputs and differences
 ``failures.csv``        ``key,error`` of the last attempt, absent when nothing failed
@@ -15,20 +15,19 @@ A measured sample is appended to ``per_image.journal`` at once; a kill loses at 
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from tgfbench.benchmark.errors import DataError
-from tgfbench.benchmark.images import read_png_notes, read_visible, write_atomically, write_png, write_text
-from tgfbench.benchmark.store import PROMPT_NOTE, Run, run_id, safe_name
+from tgfbench.benchmark.images import read_png_notes, read_visible, write_atomically, write_png
+from tgfbench.benchmark.records import append_journal, read_journal, read_json, read_table, write_json, write_table
+from tgfbench.benchmark.store import FAILURE_COLUMNS, FAILURES, PROMPT_NOTE, Run, run_id, safe_name
 from tgfbench.metrics.audit.locality import NamedChange
 from tgfbench.metrics.audit.measures import SampleMeasures
 
@@ -73,69 +72,51 @@ class AuditFolder:
         Raises:
             DataError: the file is damaged or of a newer schema.
         """
-        doing = f"reading {self.json_path}"
-        try:
-            content = dict(json.loads(self.json_path.read_text(encoding="utf-8")))
-            schema = int(content["schema"])
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise DataError(doing, found=found, hint="remove this file: the measures beside it are kept") from error
-        if schema > SCHEMA:
-            raise DataError(doing, found=f"schema {schema}", expected=f"at most {SCHEMA}", hint="use a newer tgfbench")
-        return content
+        return read_json(self.json_path, SCHEMA, "remove this file: the measures beside it are kept")
 
     def write_json(self, content: Mapping[str, Any]) -> None:
         """Replace ``audit.json`` atomically."""
-        text = json.dumps({"schema": SCHEMA, "id": self.folder.name, **content}, indent=2, ensure_ascii=False)
-        write_text(self.json_path, text + "\n")
+        write_json(self.json_path, SCHEMA, content)
 
     def load(self, keys: Sequence[str]) -> dict[str, SampleMeasures]:
         """Return the samples that are measured, in the order of the keys."""
         found: dict[str, SampleMeasures] = {}
         for key, measure, about, value in self._rows():
             found.setdefault(key, SampleMeasures(key)).values[measure, about] = float(value)
-        complete = {}
-        for key in keys:
-            changes = self._read_maps(key) if key in found else None
-            if changes is not None:
-                found[key].changes = changes
-                complete[key] = found[key]
-        return complete
+        return {key: found[key] for key in keys if key in found and self._complete(found[key])}
 
     def add(self, measured: SampleMeasures) -> None:
         """Store the measures of one sample; its maps come first, so that a noted sample has them."""
-        arrays: dict[str, Any] = {f"change{i}": item.change for i, item in enumerate(measured.changes)}
+        arrays: dict[str, Any] = {"measures": len(measured.values)}
+        arrays |= {f"change{i}": item.change for i, item in enumerate(measured.changes)}
         arrays |= {f"mask{i}": item.mask for i, item in enumerate(measured.changes)}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         write_atomically(self._maps_path(measured.key), lambda file: file.write(buffer.getvalue()))
         rows = [[measured.key, *name, repr(value)] for name, value in measured.values.items()]
-        with self._journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rows) + "\n")
+        append_journal(self._journal, rows)
 
     def save(self, keys: Sequence[str]) -> None:
         """Write ``per_image.csv`` in the order of the keys, and empty the journal."""
         position = {key: index for index, key in enumerate(keys)}
         latest = {tuple(row[:3]): row for row in self._rows()}
         rows = sorted(latest.values(), key=lambda row: position.get(row[0], len(position)))
-        self._write_csv("per_image.csv", [COLUMNS, *rows])
+        write_table(self._table, COLUMNS, rows)
         self._journal.unlink(missing_ok=True)
 
     def save_failures(self, failures: Mapping[str, str]) -> None:
         """Write ``failures.csv`` (message by key), or remove it where there are none."""
         if failures:
-            self._write_csv("failures.csv", [("key", "error"), *sorted(failures.items())])
+            write_table(self.folder / FAILURES, FAILURE_COLUMNS, sorted(failures.items()))
         else:
-            (self.folder / "failures.csv").unlink(missing_ok=True)
+            (self.folder / FAILURES).unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Remove what was measured and fused, for an audit that starts anew."""
         for name in ("maps", "images", "pictures"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("per_image.csv", "per_image.journal", "audit.json", "failures.csv"):
-            (self.folder / name).unlink(missing_ok=True)
+        for path in (self._table, self._journal, self.json_path, self.folder / FAILURES):
+            path.unlink(missing_ok=True)
 
     def image_path(self, key: str, prompt: str) -> Path:
         """Return where the output under a prompt lies."""
@@ -161,46 +142,28 @@ class AuditFolder:
         write_atomically(self.folder / "pictures" / f"{name}.png", lambda file: file.write(png))
 
     @property
+    def _table(self) -> Path:
+        return self.folder / "per_image.csv"
+
+    @property
     def _journal(self) -> Path:
         return self.folder / "per_image.journal"
 
     def _maps_path(self, key: str) -> Path:
         return self.folder / "maps" / f"{key}.npz"
 
-    def _read_maps(self, key: str) -> list[NamedChange] | None:
+    def _complete(self, measured: SampleMeasures) -> bool:
+        """Fill in the maps of a sample that was read; False where they or some of its numbers are gone or damaged."""
         try:
-            with np.load(self._maps_path(key), allow_pickle=False) as arrays:
-                count = len(arrays.files) // 2
-                return [NamedChange(key, arrays[f"change{i}"], arrays[f"mask{i}"]) for i in range(count)]
-        except (OSError, ValueError, KeyError, EOFError):
-            # Gone or damaged: the sample is measured again.
-            return None
+            with np.load(self._maps_path(measured.key), allow_pickle=False) as arrays:
+                places = range(len(arrays.files) // 2)
+                measured.changes = [NamedChange(measured.key, arrays[f"change{i}"], arrays[f"mask{i}"]) for i in places]
+                return len(measured.values) == int(arrays["measures"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return False
 
-    def _rows(self) -> Iterator[list[str]]:
-        path = self.folder / "per_image.csv"
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.reader(file))
-            if not rows or tuple(rows[0]) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
-                raise DataError(
-                    f"reading {path}",
-                    found="other columns",
-                    expected=",".join(COLUMNS),
-                    hint="remove the file: what it held is measured again",
-                )
-            yield from rows[1:]
-        if self._journal.is_file():
-            for line in self._journal.read_text(encoding="utf-8").splitlines():
-                try:
-                    yield from json.loads(line)
-                except ValueError:
-                    # A kill cut this line off: its sample is simply not done yet.
-                    continue
-
-    def _write_csv(self, name: str, rows: Iterable[Sequence[str]]) -> None:
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(rows)
-        write_text(self.folder / name, buffer.getvalue())
+    def _rows(self) -> list[list[str]]:
+        return [*read_table(self._table, COLUMNS, "value"), *read_journal(self._journal)]
 
 
 def find_audits(root: Path) -> list[AuditFolder]:

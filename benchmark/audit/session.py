@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from tgfbench.benchmark.audit import AuditReport, AuditRequest, Scenes, audit, plan_audits
-from tgfbench.benchmark.audit_controls import Control
-from tgfbench.benchmark.audit_store import FOLDER, find_audits
+from tgfbench.benchmark.audit.controls import Control
+from tgfbench.benchmark.audit.plan import AuditRequest, Scenes, plan_audits
+from tgfbench.benchmark.audit.runner import AuditReport, audit
+from tgfbench.benchmark.audit.store import FOLDER, find_audits
 from tgfbench.benchmark.errors import MAX_LISTED, UsageError
 from tgfbench.benchmark.images import write_atomically, write_text
 from tgfbench.benchmark.plan import MethodRequest, Overwrite

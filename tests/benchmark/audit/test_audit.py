@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tgfbench.benchmark.audit import AuditRequest, PlannedAudit, Scenes, audit
-from tgfbench.benchmark.audit_controls import CONTROLS, BoostsNamed, Control, IgnoresText
-from tgfbench.benchmark.audit_data import subject_of, targets_of
+from tgfbench.benchmark.audit.controls import CONTROLS, BoostsNamed, Control, IgnoresText
+from tgfbench.benchmark.audit.plan import AuditRequest, PlannedAudit, Scenes
+from tgfbench.benchmark.audit.runner import audit
+from tgfbench.benchmark.audit.subjects import subject_of, targets_of
 from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
 from tgfbench.benchmark.results import store_frames

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tgfbench.benchmark.audit_store import AuditFolder, find_audits
+from tgfbench.benchmark.audit.store import AuditFolder, find_audits
 from tgfbench.metrics.audit.measures import VERSION, SampleMeasures
 from tgfbench.metrics.audit.prompts import read_prompts
 from tgfbench.metrics.base import MetricInfo

@@ -1,4 +1,4 @@
-"""What reuse saves an audit: ``python -m tgfbench.benchmark.audit_perf``, part of ``make perf``.
+"""What reuse saves an audit: ``python -m tgfbench.benchmark.audit.perf``, part of ``make perf``.
 
 Times one pair of ``sample`` under its prompts with every method that runs here and is steered by text, once afresh for
 every prompt and once with what does not depend on the prompt remembered, and says whether all pixels agree.
@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from tgfbench.benchmark.audit import Scenes
-from tgfbench.benchmark.audit_reuse import Reuse
+from tgfbench.benchmark.audit.plan import Scenes
+from tgfbench.benchmark.audit.reuse import Reuse
 from tgfbench.benchmark.plan import MethodRequest, expand_methods
 from tgfbench.datasets.sample import SampleDataset
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tgfbench.benchmark.audit_reuse import Reuse
+from tgfbench.benchmark.audit.reuse import Reuse
 from tgfbench.datasets.base import Sample
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
 
