@@ -100,11 +100,13 @@ class Outcome:
         values: by metric name; NaN where a metric is undefined.
         per_class: value by (class name, metric name); NaN for a class without labels.
         counts: what was counted, e.g. ``{"images": 24, "labels": 81, "detections": 95}``.
+        notes: what a reader of the numbers should know, such as classes that a given detector lacks.
     """
 
     values: Mapping[str, float]
     per_class: Mapping[tuple[str, str], float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Task(ABC):
@@ -118,6 +120,8 @@ class Task(ABC):
         title: the name in words.
         version: raised whenever a number could move; part of every work's key.
         metrics: cards of the metrics, in the order of tables.
+        labels: what an image must have to be of use: one without a box file or label map is left out of the set and
+            counted, never taken for an image without objects.
         extra: the group of packages to install, for the message where one is missing.
     """
 
@@ -125,6 +129,7 @@ class Task(ABC):
     title: ClassVar[str]
     version: ClassVar[int]
     metrics: ClassVar[tuple[MetricInfo, ...]]
+    labels: ClassVar[Literal["boxes", "segmentation"]]
     extra: ClassVar[str] = "downstream"
 
     @classmethod
