@@ -54,6 +54,7 @@ perf: $(VENV)/.dev.installed ## time the methods, the protocols, the decoding of
 	@$(BIN)/python -m tgfbench.metrics.perf
 	@$(BIN)/python -m tgfbench.datasets.perf '$(DATA_ROOT)'
 	@$(BIN)/python -m tgfbench.benchmark.audit.perf
+	@$(BIN)/python -m tgfbench.benchmark.boards_perf
 
 lint: $(VENV)/.dev.installed ## check style and types
 	$(BIN)/ruff check .

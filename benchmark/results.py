@@ -13,8 +13,10 @@ from pandas.api.types import union_categoricals
 
 from tgfbench.benchmark.audit.results import PROTOCOL as AUDIT
 from tgfbench.benchmark.audit.results import audit_metrics, audit_rows
-from tgfbench.benchmark.errors import UsageError
-from tgfbench.benchmark.store import Run, find_runs
+from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.records import read_json
+from tgfbench.benchmark.store import SCHEMA, SCORES, Run, find_runs
+from tgfbench.benchmark.store import SCORE_COLUMNS as FILE_COLUMNS
 
 RUN_COLUMNS = (
     "run_id", "dataset", "split", "fingerprint", "images", "method", "title", "weights", "weights_origin",
@@ -25,6 +27,7 @@ SCORE_COLUMNS = ("run_id", "key", "protocol", "metric", "value", "metric_version
 METRIC_COLUMNS = ("protocol", "metric", "title", "higher_is_better", "order", "card")
 _NAMES = ("run_id", "key", "protocol", "metric")
 IMAGE_COLUMNS = ("run_id", "key", "text", "path")
+PREDICTION_COLUMNS = ("run_id", "key", "task", "variant", "boxes", "mask", "classes", "palette")
 
 
 def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -47,17 +50,39 @@ def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     for run in runs:
         content = run.read_json()
         run_rows.append(_run_row(run, content))
-        versions = content.get("metrics", {})
-        # A second Run object, so that what it read is given back before the next one is read.
-        loaded = Run(run.folder).load().scores
-        parts.append(
-            _score_part(
-                (run.folder.name, key, protocol, metric, value, versions.get(protocol, {}).get(metric, 0))
-                for (key, metric, protocol), value in loaded.items()
-            )
-        )
+        parts.append(_run_scores(run, content.get("metrics", {})))
     scores = _stack(parts)
     return pd.DataFrame(run_rows, columns=list(RUN_COLUMNS)), scores, _metric_frame(scores)
+
+
+def _run_scores(run: Run, versions: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """Return the scores of a run, ``SCORE_COLUMNS``."""
+    path = run.folder / SCORES
+    table = None if path.with_suffix(".journal").exists() else _read_scores(path)
+    if table is None:
+        # A second Run object, so that what it read is given back before the next one is read.
+        loaded = Run(run.folder).load().scores
+        table = pd.DataFrame([(*name, value) for name, value in loaded.items()], columns=list(FILE_COLUMNS))
+    table = table.astype(dict.fromkeys(FILE_COLUMNS[:3], "category"))
+    table["run_id"] = pd.Categorical([run.folder.name] * len(table))
+    table["metric_version"] = 0
+    for protocol, metrics in versions.items():
+        here = table["protocol"] == protocol
+        found = [metrics.get(metric, 0) for metric in table["metric"].cat.categories]
+        table.loc[here, "metric_version"] = np.array(found, dtype=np.int64)[table.loc[here, "metric"].cat.codes]
+    return table[list(SCORE_COLUMNS)]
+
+
+def _read_scores(path: Path) -> pd.DataFrame | None:
+    """Read a run's file of scores; None where it is absent or damaged, about which the store says more."""
+    try:
+        table = pd.read_csv(path, dtype=object, keep_default_na=False)
+        if tuple(table.columns) != FILE_COLUMNS:
+            return None
+        # Not read as numbers by pandas, some versions of which miss the last bit.
+        return table.assign(value=np.array(list(map(float, table["value"])), dtype=np.float64))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _score_part(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
@@ -82,6 +107,51 @@ def image_frame(root: Path) -> pd.DataFrame:
         if (path := run.image_path(key)).is_file()
     ]
     return pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
+
+
+def prediction_frame(root: Path) -> pd.DataFrame:
+    """Return what detectors and segmenters found in the fused images of a store (``PREDICTION_COLUMNS``).
+
+    One row per work and image: ``run_id`` and ``key`` of the fused image, ``task``, ``variant`` (recipe, mode and
+    seed), ``boxes`` (JSON, a list of ``[x1, y1, x2, y2, class, score]`` in pixels, "" for a segmentation), ``mask``
+    (path of an indexed PNG of class ids, "" for boxes), ``classes`` (JSON, names) and ``palette`` (JSON, RGB colours).
+
+    Raises:
+        DataError: a file of the store is damaged; names it.
+    """
+    rows: list[dict[str, Any]] = []
+    for path in sorted((root / "downstream").glob("*/*/*/*/work.json")):
+        content = read_json(path, SCHEMA, "remove this folder: what it held is computed again")
+        try:
+            rows += _predictions(path.parent / "predictions", content)
+        except (KeyError, TypeError, ValueError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise DataError(f"reading {path.parent}", found=said, expected="what tgfbench wrote") from error
+    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+
+
+def _predictions(folder: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    identity = content["identity"]
+    recipe = identity["recipe"]
+    name = recipe["name"] if isinstance(recipe, dict) else recipe
+    work = {
+        "run_id": content["run_id"],
+        "task": identity["task"],
+        "variant": f"{name} {identity['mode']}, seed {identity['seed']}",
+        "boxes": "",
+        "mask": "",
+        "classes": json.dumps(content.get("classes", []), ensure_ascii=False),
+        "palette": json.dumps(content.get("palette", [])),
+    }
+    rows = []
+    if (folder / "boxes.jsonl").is_file():
+        for line in (folder / "boxes.jsonl").read_text(encoding="utf-8").splitlines():
+            found = json.loads(line)
+            parts = zip(found["boxes"], found["classes"], found["scores"], strict=True)
+            boxes = [[*map(float, box), int(number), float(score)] for box, number, score in parts]
+            rows.append({**work, "key": str(found["key"]), "boxes": json.dumps(boxes)})
+    masks = sorted((folder / "segmentation").glob("*.png"))
+    return rows + [{**work, "key": mask.stem, "mask": str(mask)} for mask in masks]
 
 
 def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +180,7 @@ def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
 def _metric_frame(scores: pd.DataFrame) -> pd.DataFrame:
     from tgfbench.metrics import load_protocol
 
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, group in scores.groupby("protocol", sort=True, observed=True):
         if name == AUDIT:
             for order, (metric, (info, better)) in enumerate(audit_metrics().items()):

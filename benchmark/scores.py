@@ -86,7 +86,8 @@ def _store(
     method: str, part: pd.DataFrame, keys: Sequence[str], root: Path, file: Path, *, dataset: str, split: str,
     protocol: Protocol,
 ) -> Run:  # fmt: skip
-    content = "\n".join(sorted(f"{r.key}\t{r.metric}\t{r.value!r}" for r in part.itertuples()))
+    columns = [part[name].tolist() for name in ("key", "metric", "value")]
+    content = "\n".join(sorted(f"{key}\t{metric}\t{value!r}" for key, metric, value in zip(*columns, strict=True)))
     identity = {
         "method": method,
         "algorithm": "precomputed",
@@ -105,10 +106,10 @@ def _store(
         "device": "unknown",
         "scores_sha256": hashlib.sha256(f"{protocol.name}\n{content}".encode()).hexdigest(),
     }
-    metrics = [metric for metric in protocol.metrics if metric in set(part["metric"])]
+    present = set(part["metric"])
+    metrics = [metric for metric in protocol.metrics if metric in present]
     run = Run.of(root, identity)
     with run.locked():
-        columns = (part[name].tolist() for name in ("key", "metric", "value"))
         run.scores = {(key, metric, protocol.name): value for key, metric, value in zip(*columns, strict=True)}
         run.save(keys, {protocol.name: metrics})
         run.write_json(
