@@ -125,6 +125,35 @@ def entered_strips(
         yield start, stop, tuple(buffer[: stop - start + 2] for buffer in buffers)
 
 
+def normed_strips(x: Tensor, rows: int) -> Iterator[tuple[int, int, Tensor]]:
+    """Walk through an image for 3x3 convolutions of its normalised pixels; no row is normalised twice.
+
+    A 1x1 convolution before a 3x3 convolution, and nothing in between, are one 3x3 convolution but for the first one's
+    bias, which zero padding stops at the border. The bias is the weight of a channel that is 1 inside the image.
+
+    Args:
+        x: (H, W, C), not to be changed meanwhile.
+        rows: of a strip.
+
+    Yields:
+        (start, stop, strip): (stop - start + 2, W + 2, C + 1), pixels after ``channel_norm`` and ones, zero where the
+        image ends. It is overwritten by the next strip.
+    """
+    height, width, channels = x.shape
+    rows = min(rows, height)
+    buffer = x.new_zeros(rows + 2, width + 2, channels + 1)
+    for start, stop in strips(height, rows):
+        first, last = start + 1 if start else 0, min(stop + 1, height)
+        if start:
+            buffer[:2] = buffer[rows:].clone() if rows < 2 else buffer[rows:]
+        inside = buffer[first - start + 1 : last - start + 1, 1:-1]
+        inside[..., :channels] = channel_norm(x[first:last])
+        inside[..., channels] = 1
+        if stop == height:
+            buffer[stop - start + 1] = 0
+        yield start, stop, buffer[: stop - start + 2]
+
+
 class ChannelGram:
     """What channel attention (Restormer's MDTA) needs of queries and keys, accumulated strip by strip.
 

@@ -2,7 +2,8 @@
 
 - Maps are channels-last, transformer blocks are computed in strips of rows. Layer norm's weight and bias fold into the
   projection behind it; channel attention and its output projection are one map on the values.
-- Wide 3x3 convolutions are Winograd convolutions: the dense ones of the feed-forward parts are most of all products.
+- Nothing stands between the feed-forward parts' first projection and their dense 3x3 convolution, which is most of all
+  products: together they are one 3x3 convolution of half the channels, a Winograd convolution where these are many.
 - The encoders' features are fused as soon as they are there. At levels 2 and 3 everything pointwise between encoder and
   decoder is one map per source.
 - A convolution before a pixel shuffle yields one map per parity of row and column, which are interleaved.
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import ChannelGram, as_image, depthwise, entered_strips, fold_affine
+from tgfbench.methods._fast import ChannelGram, as_image, depthwise, entered_strips, fold_affine, normed_strips
 from tgfbench.methods._winograd import winograd_convolve, winograd_kernel
 from tgfbench.methods.text_if.network import (
     LEVELS,
@@ -29,7 +30,7 @@ from tgfbench.methods.text_if.network import (
 
 CPU_PIXELS = 2560
 """Pixels of a strip on the CPU; elsewhere the image is one strip."""
-WINOGRAD_CHANNELS = 96
+WINOGRAD_CHANNELS = 48
 """From so many channels on, Winograd convolutions are faster on the CPU."""
 TILE_ROWS = 2
 """Pairs of rows that a Winograd convolution computes at a time."""
@@ -46,12 +47,11 @@ class FastTextIF:
     @torch.inference_mode()
     def __init__(self, network: TextIFNetwork, rows: int | None = None) -> None:
         self.network, self.rows = network, rows
-        convolutions = [block.ffn.dwconv for block in network.modules() if isinstance(block, TransformerBlock)]
         on_cpu = network.output.weight.device.type == "cpu"
-        self._kernels = {
-            conv: winograd_kernel(conv.weight)
-            for conv in convolutions
-            if on_cpu and conv.in_channels >= WINOGRAD_CHANNELS
+        self._entries = {
+            block: _entry(block, winograd=on_cpu and block.ffn.project_in.in_channels >= WINOGRAD_CHANNELS)
+            for block in network.modules()
+            if isinstance(block, TransformerBlock)
         }
 
     @torch.inference_mode()
@@ -151,16 +151,24 @@ class FastTextIF:
 
     def _feed_forward(self, block: TransformerBlock, x: Tensor, out: Tensor, rows: int) -> None:
         """Write the second half of a block's output for (H, W, C) to ``out``."""
-        channels, conv = x.shape[-1], block.ffn.dwconv
+        channels, entry = x.shape[-1], self._entries[block]
         leave = block.ffn.project_out.weight.flatten(1)
-        for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm2, block.ffn.project_in)):
-            if conv in self._kernels:
-                hidden = winograd_convolve(F.pad(strip, (0, 0, 1, 1)), self._kernels[conv], TILE_ROWS)
+        for start, stop, strip in normed_strips(x, rows):
+            if entry.dim() == 3:
+                hidden = winograd_convolve(strip, entry, TILE_ROWS)
             else:
-                hidden = F.conv2d(as_image(strip), conv.weight, padding=(0, 1))[0].permute(1, 2, 0)
+                hidden = F.conv2d(as_image(strip), entry)[0].permute(1, 2, 0)
             hidden = F.gelu(hidden).reshape(-1, hidden.shape[-1])
             unchanged, target = (image[start:stop].view(-1, channels) for image in (x, out))
             torch.addmm(unchanged, hidden, leave.t(), out=target)
+
+
+def _entry(block: TransformerBlock, winograd: bool) -> Tensor:
+    """Return the 3x3 weights, or their ``winograd_kernel``, from normalised pixels and ones to a block's hidden map."""
+    projection, bias = _folded(block.norm2, block.ffn.project_in)
+    enter = torch.cat([projection, bias[:, None]], dim=1)
+    weight = torch.einsum("ohyx,hc->ocyx", block.ffn.dwconv.weight.double(), enter.double()).to(enter.dtype)
+    return winograd_kernel(weight) if winograd else weight
 
 
 def _attend(block: TransformerBlock, x: Tensor, values: Tensor, rows: int) -> None:
