@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -57,6 +57,7 @@ def execute(
     overwrite: Overwrite = "only-missing",
     engine: Engine | None = None,
     progress: Progress = lambda done, total: None,
+    only: Collection[str] | None = None,
 ) -> RunReport:
     """Bring one run to completion.
 
@@ -66,19 +67,20 @@ def execute(
             begun, complete or not, exactly as it is.
         engine: who computes; default: this process.
         progress: called after every image.
+        only: the samples to work on, all of them by default; the rest of the run stays as it is.
 
     Returns:
         The report; images that failed are named in it and everything else is stored.
     """
     run, keys = planned.run, list(planned.dataset.keys)
-    report = RunReport(planned.title, run.folder, len(keys))
+    report = RunReport(planned.title, run.folder, len(keys if only is None else only))
     if overwrite == "never" and run.exists():
         report.skipped = True
         return report
     started = time.perf_counter()
     with run.locked():
         versions = _prepare(planned, overwrite, report)
-        works = _missing(planned, run)
+        works = [work for work in _missing(planned, run) if only is None or work.key in only]
         content = {**run.read_json(), "identity": planned.identity, **planned.facts}
         content["metrics"] = {**content.get("metrics", {}), **versions}
         if planned.text_references_hash:
@@ -96,7 +98,7 @@ def execute(
         if works or not content.get("finished_at"):
             if seconds:
                 content["fuse_seconds"] = seconds
-            run.write_json({**content, "finished_at": _now()})
+            run.write_json({**content, "finished_at": now()})
     report.seconds = time.perf_counter() - started
     return report
 
@@ -175,7 +177,7 @@ def provenance(planned: PlannedRun) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return {
-        "started_at": _now(),
+        "started_at": now(),
         "packages": versions,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
@@ -209,7 +211,8 @@ def _git_revision() -> str:
     return asked.stdout.strip()
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time of day in ISO form, UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 

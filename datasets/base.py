@@ -37,11 +37,13 @@ class Labels:
         boxes: float32 (N, 4), xyxy in pixels, 0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H.
         classes: int64 (N,), ids into ``DatasetInfo.classes``.
         segmentation: uint8 (H, W) of ids into ``DatasetInfo.segmentation_classes``, or None.
+        boxes_known: False where nobody drew boxes, which is not the same as an image without objects.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     segmentation: np.ndarray | None = None
+    boxes_known: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +180,14 @@ class Dataset(ABC):
         Raises:
             DataError: a file of this sample cannot be read; names the file.
         """
+
+    def labels(self, key: str) -> Labels | None:
+        """Return what ``load`` gives as labels, without decoding the images where that is possible.
+
+        Raises:
+            DataError: a label map of this sample cannot be used; names the file.
+        """
+        return self.load(key).labels
 
     @abstractmethod
     def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:

@@ -12,6 +12,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -152,6 +153,9 @@ class PairedDataset(Dataset):
         if pair.features is not None:
             sample = dataclasses.replace(sample, text_features=read_features(pair.features))
         return self._with_clean(sample, pair)
+
+    def labels(self, key: str) -> Labels | None:
+        return self._labels(self._pair(key))
 
     def files(self, key: str) -> dict[str, Path]:
         return self._pair(key).files()
@@ -319,7 +323,7 @@ class PairedDataset(Dataset):
                 hint="store class ids, not colours",
             )
         boxes = pair.labels or Labels()
-        return Labels(boxes.boxes, boxes.classes, ids)
+        return Labels(boxes.boxes, boxes.classes, ids, boxes_known=pair.labels is not None)
 
     def _check_shape(self, path: Path, pixels: np.ndarray, pair: Pair) -> None:
         if pixels.shape[:2] != pair.shape:
@@ -332,7 +336,7 @@ class PairedDataset(Dataset):
 
     def _content(self, pair: Pair) -> dict[str, object]:
         entry = self._entries.get(pair.key)
-        content: dict[str, object] = {role: _file_digest(path) for role, path in pair.files().items()}
+        content: dict[str, object] = {role: file_digest(path) for role, path in pair.files().items()}
         if entry is not None:
             content["text"] = entry.model_dump(mode="json", exclude_defaults=True)
         if pair.texts != Texts():
@@ -398,13 +402,24 @@ def _fitting(
     return None if reason else path
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file; while its size and time stay, it is read once.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        state = path.stat()
+        return _digest(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         found = error.strerror or str(error)
         raise DataError(f"computing the fingerprint of {path}", found=found, expected="a readable file") from None
+
+
+@lru_cache(maxsize=2**17)
+def _digest(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(shape: tuple[int, ...]) -> str:

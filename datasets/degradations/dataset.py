@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from tgfbench.benchmark.errors import UsageError
-from tgfbench.datasets.base import Dataset, Sample
+from tgfbench.datasets.base import Dataset, Labels, Sample
 from tgfbench.datasets.degradations.grammar import Degradation, degraded_name
 from tgfbench.datasets.degradations.instructions import instructions_for
 from tgfbench.datasets.degradations.operators import VERSION, degrade_pair
@@ -90,6 +90,9 @@ class DegradedDataset(Dataset):
 
     def complete_count(self) -> int | None:
         return self.source.complete_count()
+
+    def labels(self, key: str) -> Labels | None:
+        return self.source.labels(key)
 
     def fingerprint(self, keys: tuple[str, ...] | None = None) -> str:
         """Return a digest of the source's content and of everything that decides the degradation."""
