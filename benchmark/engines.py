@@ -139,7 +139,7 @@ class LocalEngine:
         stages = Stages(planned)
         finishing: deque[tuple[Outcome, Future[Outcome] | None]] = deque()
         decoding = ThreadPoolExecutor(self.workers, "decode")
-        finishing_pool = ThreadPoolExecutor(self.workers, "finish", initializer=_compute_alone)
+        finishing_pool = ThreadPoolExecutor(self.workers, "finish", initializer=compute_alone)
         with decoding as decoders, finishing_pool as finishers:
             try:
                 for work, decoded in _ahead(decoders, stages, works, self.workers + 1):
@@ -322,7 +322,7 @@ def _ahead(
         waiting.extend((work, pool.submit(stages.decode, work)) for work in islice(rest, 1))
 
 
-def _compute_alone() -> None:
+def compute_alone() -> None:
     """Have torch use one thread for what this thread computes.
 
     Images are measured side by side, so nothing is lost; and sums whose order depends on the number of threads would

@@ -20,7 +20,7 @@ import numpy as np
 from tgfbench.benchmark.audit.plan import PlannedAudit
 from tgfbench.benchmark.audit.reuse import Fuse, Reuse
 from tgfbench.benchmark.audit.store import AuditFolder
-from tgfbench.benchmark.engines import message_of
+from tgfbench.benchmark.engines import compute_alone, message_of
 from tgfbench.benchmark.plan import Overwrite
 from tgfbench.benchmark.runner import Progress, provenance
 from tgfbench.metrics.audit.measures import Evidence, SampleMeasures, measure_sample
@@ -84,7 +84,8 @@ def audit(
             store.forget()
         content = {**store.read_json(), "identity": planned.identity, **planned.planned.facts}
         done = store.load(keys)
-        missing = [key for key in keys if key not in done] if overwrite != "never" else []
+        undrawn = [key for key in _pictured(planned) if not store.picture_path(key).is_file()]
+        missing = [key for key in keys if key not in done or key in undrawn] if overwrite != "never" else []
         if missing or "provenance" not in content:
             content["provenance"] = provenance(planned.planned)
             store.write_json({**content, "result": None})
@@ -95,8 +96,8 @@ def audit(
             # Also after Ctrl-C: the journal alone would do, a tidy file is better.
             store.save(keys)
         store.save_failures(report.failures)
-        if report.measured:
-            _draw(planned, done)
+        if missing:
+            _draw(planned, [key for key in _pictured(planned) if key in done and key in missing])
         samples = [done[key] for key in keys if key in done]
         if samples:
             report.audit = judge(samples, planned.planned.method.info.text_use)
@@ -112,12 +113,18 @@ def _measure(
 ) -> dict[str, SampleMeasures]:
     """Fuse and measure samples, one after the other; loading the next and measuring the last go on meanwhile."""
     measured: dict[str, SampleMeasures] = {}
-    pictured = set(planned.planned.dataset.keys[: planned.request.pictures])
+    pictured = _pictured(planned)
     own = by_key(planned.prompts, planned.planned.dataset.keys)
     reuse = Reuse(planned.planned.method)
     progress(0, len(keys))
-    with ThreadPoolExecutor(1, "load") as loader, ThreadPoolExecutor(1, "measure") as measurer:
+    measuring = ThreadPoolExecutor(1, "measure", initializer=compute_alone)
+    with ThreadPoolExecutor(1, "load") as loader, measuring as measurer:
         waiting: tuple[str, Future[SampleMeasures]] | None = None
+
+        def measure(evidence: Evidence) -> SampleMeasures:
+            if evidence.key in pictured:
+                planned.store.keep_images(evidence.key, _outputs(evidence))
+            return measure_sample(evidence)
 
         def settle() -> None:
             if waiting is None:
@@ -146,7 +153,7 @@ def _measure(
                 report.failures[key] = message_of(error)
                 evidence = None
             settle()
-            waiting = (key, measurer.submit(measure_sample, evidence)) if evidence else None
+            waiting = (key, measurer.submit(measure, evidence)) if evidence else None
             progress(number, len(keys))
         settle()
         progress(len(keys), len(keys))
@@ -161,15 +168,15 @@ def _gather(
     mask = _mask(sample) if planned.request.masks == "labels" else None
 
     def output(name: str, text: str, fuse: Fuse) -> np.ndarray:
-        found = store.read_image(key, name, text)
+        found = store.read_output(key, name, text)
         if found is None:
             found = fuse(text)
-            store.write_image(key, name, text, found)
+            store.write_output(key, name, found)
             report.fused += 1
         return found
 
-    first = {prompt.text: prompt.id for prompt in reversed(own)}
-    with reuse.pair(sample, tuple(dict.fromkeys(prompt.text for prompt in own)), mask) as remembering:
+    first = _first_of_text(own)
+    with reuse.pair(sample, tuple(first), mask) as remembering:
         fused = {text: output(name, text, remembering) for text, name in first.items()}
     matching = next(prompt.text for prompt in own if prompt.kind == "matching")
     generator = _generator(planned.request.seed, key)
@@ -188,6 +195,25 @@ def _gather(
         reference=sample.reference,
         model=planned.request.model,
     )
+
+
+def _first_of_text(own: Sequence[Prompt]) -> dict[str, str]:
+    """Return by text the id under which its output is stored: that of the first prompt that says it."""
+    first: dict[str, str] = {}
+    for prompt in own:
+        first.setdefault(prompt.text, prompt.id)
+    return first
+
+
+def _outputs(evidence: Evidence) -> dict[str, tuple[str, np.ndarray]]:
+    """Return text and pixels of all outputs of a sample by the name under which they are stored."""
+    named = {name: (text, evidence.fused[text]) for text, name in _first_of_text(evidence.prompts).items()}
+    matching = evidence.of_kind("matching")[0].text
+    return named | {REPEAT: (matching, evidence.repeated), JITTER: (matching, evidence.jittered)}
+
+
+def _pictured(planned: PlannedAudit) -> tuple[str, ...]:
+    return tuple(planned.planned.dataset.keys[: planned.request.pictures])
 
 
 def _mask(sample: Sample) -> np.ndarray | None:
@@ -224,23 +250,13 @@ def _as_json(result: Audit, failures: Mapping[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _draw(planned: PlannedAudit, done: Mapping[str, SampleMeasures]) -> None:
-    """Draw a sheet for every pictured sample that is measured."""
+def _draw(planned: PlannedAudit, keys: Sequence[str]) -> None:
+    """Draw a sheet for every sample of these, whose outputs are kept."""
     from tgfbench.metrics.audit.pictures import sheet
 
     own = by_key(planned.prompts, planned.planned.dataset.keys)
-    for key in planned.planned.dataset.keys[: planned.request.pictures]:
-        if key in done:
-            outputs = _kept_outputs(planned.store, own[key])
-            drawn = sheet(f"{planned.planned.title}, {key}", own[key], outputs, planned.scenes.targets(key))
-            planned.store.write_picture(key, drawn)
-
-
-def _kept_outputs(store: AuditFolder, own: Sequence[Prompt]) -> dict[str, np.ndarray]:
-    """Return the outputs by prompt id that lie in the store for one sample; prompts of one text share one."""
-    by_text: dict[str, np.ndarray] = {}
-    for prompt in own:
-        found = store.read_image(prompt.key, prompt.id, prompt.text)
-        if found is not None:
-            by_text[prompt.text] = found
-    return {prompt.id: by_text[prompt.text] for prompt in own if prompt.text in by_text}
+    for key in keys:
+        by_text = {text: planned.store.read_output(key, name, text) for text, name in _first_of_text(own[key]).items()}
+        outputs = {prompt.id: found for prompt in own[key] if (found := by_text[prompt.text]) is not None}
+        drawn = sheet(f"{planned.planned.title}, {key}", own[key], outputs, planned.scenes.targets(key))
+        planned.store.write_picture(key, drawn)

@@ -11,6 +11,7 @@ from tgfbench.benchmark.audit.controls import Control
 from tgfbench.benchmark.audit.plan import AuditRequest, Scenes, plan_audits
 from tgfbench.benchmark.audit.runner import AuditReport, audit
 from tgfbench.benchmark.audit.store import FOLDER, find_audits
+from tgfbench.benchmark.compat import keep_freed_memory
 from tgfbench.benchmark.errors import MAX_LISTED, UsageError
 from tgfbench.benchmark.images import write_atomically, write_text
 from tgfbench.benchmark.plan import MethodRequest, Overwrite
@@ -45,6 +46,7 @@ def audit_all(
         raise UsageError("planning an audit", found="no method that can run here", hint="tgfbench doctor")
     for name, reason in left_out.items():
         console.print(f"left out {escape(name)}: {escape(reason)}")
+    keep_freed_memory()
     fine = True
     for planned in plan_audits(methods, request, root, controls=controls):
         with progress_bar(planned.planned.title) as progress:

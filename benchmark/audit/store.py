@@ -5,7 +5,7 @@
 ``prompts.jsonl``       the prompts used
 ``per_image.csv``       ``key,measure,about,value``, full precision
 ``maps/<key>.npz``      what naming each object changed, on a coarse grid, and how many numbers the sample has
-``images/<key>/*.png``  outputs by prompt, of the samples that are pictured and of the one in progress
+``images/<key>/*.png``  outputs by prompt, of the samples that are pictured; raw (``.npy``) of the one in progress
 ``pictures/*.png``      sheets of prompts, outputs and differences
 ``failures.csv``        ``key,error`` of the last attempt, absent when nothing failed
 ======================  =================================================================================
@@ -119,27 +119,42 @@ class AuditFolder:
             path.unlink(missing_ok=True)
 
     def image_path(self, key: str, prompt: str) -> Path:
-        """Return where the output under a prompt lies."""
+        """Return where the output under a prompt lies once it is kept."""
         return self.folder / "images" / key / f"{prompt}.png"
 
-    def read_image(self, key: str, prompt: str, text: str) -> np.ndarray | None:
-        """Return an output that lies there already, None where there is none under this text."""
+    def read_output(self, key: str, prompt: str, text: str) -> np.ndarray | None:
+        """Return an output that lies there already, uint8 (H, W, 3); None where there is none under this text."""
+        try:
+            return np.load(self._raw_path(key, prompt), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            # Not in progress, or cut off.
+            pass
         path = self.image_path(key, prompt)
         if not path.is_file() or read_png_notes(path).get(PROMPT_NOTE) != text:
             return None
         return read_visible(path)
 
-    def write_image(self, key: str, prompt: str, text: str, pixels: np.ndarray) -> None:
-        """Keep an output, uint8 (H, W, 3)."""
-        write_png(self.image_path(key, prompt), pixels, {PROMPT_NOTE: text})
+    def write_output(self, key: str, prompt: str, pixels: np.ndarray) -> None:
+        """Hold an output, uint8 (H, W, 3), until its sample is measured; raw, because most are dropped then."""
+        write_atomically(self._raw_path(key, prompt), lambda file: np.save(file, pixels))
+
+    def keep_images(self, key: str, outputs: Mapping[str, tuple[str, np.ndarray]]) -> None:
+        """Keep the outputs of a sample for good, text and pixels by prompt."""
+        for prompt, (text, pixels) in outputs.items():
+            write_png(self.image_path(key, prompt), pixels, {PROMPT_NOTE: text})
+            self._raw_path(key, prompt).unlink(missing_ok=True)
 
     def drop_images(self, key: str) -> None:
         """Remove the outputs of a sample."""
         shutil.rmtree(self.folder / "images" / key, ignore_errors=True)
 
-    def write_picture(self, name: str, png: bytes) -> None:
-        """Keep a drawn sheet."""
-        write_atomically(self.folder / "pictures" / f"{name}.png", lambda file: file.write(png))
+    def picture_path(self, key: str) -> Path:
+        """Return where the sheet of a sample lies."""
+        return self.folder / "pictures" / f"{key}.png"
+
+    def write_picture(self, key: str, png: bytes) -> None:
+        """Keep the sheet of a sample."""
+        write_atomically(self.picture_path(key), lambda file: file.write(png))
 
     @property
     def _table(self) -> Path:
@@ -148,6 +163,9 @@ class AuditFolder:
     @property
     def _journal(self) -> Path:
         return self.folder / "per_image.journal"
+
+    def _raw_path(self, key: str, prompt: str) -> Path:
+        return self.folder / "images" / key / f"{prompt}.npy"
 
     def _maps_path(self, key: str) -> Path:
         return self.folder / "maps" / f"{key}.npz"
@@ -163,7 +181,10 @@ class AuditFolder:
             return False
 
     def _rows(self) -> list[list[str]]:
-        return [*read_table(self._table, COLUMNS, "value"), *read_journal(self._journal)]
+        journal = read_journal(self._journal)
+        # A sample that was measured again has all its numbers from there.
+        again = {row[0] for row in journal}
+        return [*(row for row in read_table(self._table, COLUMNS, "value") if row[0] not in again), *journal]
 
 
 def find_audits(root: Path) -> list[AuditFolder]:

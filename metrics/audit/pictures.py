@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import cv2
 import numpy as np
 
 from tgfbench.metrics.audit.locality import change_map
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 5
+CELL, GAP, CAPTION, TITLE = 2.5, 0.08, 0.55, 0.35
+"""Inches: width of an image, space between images, room for a prompt above it, and for the heading."""
 SHOWN = ("empty", "matching", "focus", "absent", "contradictory", "nonsense", "paraphrase", "other", "right", "wrong")
 """Kinds of prompts on a sheet, in this order; of several paraphrases the first is shown."""
 LEAST_SCALE = 8.0
@@ -42,23 +45,30 @@ def sheet(title: str, prompts: Sequence[Prompt], outputs: Mapping[str, np.ndarra
     shown = _shown(prompts, outputs)
     changes = {prompt.id: change_map(outputs[prompt.id], empty) for prompt in shown}
     top = max(LEAST_SCALE, *(float(np.quantile(change, 0.995)) for change in changes.values()))
-    rows = -(-len(shown) // COLUMNS)
     height, width = empty.shape[:2]
-    figure = _figure(2.6 * COLUMNS, rows * (5.2 * height / width + 0.9) + 0.5)
-    figure.suptitle(f"{title}: output, and its change against the empty prompt (0 to {top:.0f} grey levels)", size=10)
-    axes = figure.subplots(2 * rows, COLUMNS, squeeze=False)
-    for place in axes.flat:
-        place.set_axis_off()
+    tall = CELL * height / width
+    rows = -(-len(shown) // COLUMNS)
+    size = (COLUMNS * (CELL + GAP) + GAP, rows * (2 * tall + CAPTION + 2 * GAP) + TITLE)
+    figure = _figure(*size)
+    heading = f"{title}: output, and its change against the empty prompt (0 to {top:.0f} grey levels)"
+    figure.text(0.5, 1 - 0.5 * TITLE / size[1], heading, size=10, ha="center", va="center")
+    outlines = {target.name: _outline(target.mask) for target in targets}
     for number, prompt in enumerate(shown):
         row, column = divmod(number, COLUMNS)
-        above, below = axes[2 * row][column], axes[2 * row + 1][column]
+        left = GAP + column * (CELL + GAP)
+        upper = size[1] - TITLE - row * (2 * tall + CAPTION + 2 * GAP) - CAPTION
+        above, below = (
+            figure.add_axes((left / size[0], low / size[1], CELL / size[0], tall / size[1]))
+            for low in (upper - tall, upper - 2 * tall - GAP)
+        )
         above.imshow(outputs[prompt.id])
         above.set_title(_caption(prompt), size=6.5)
         below.imshow(changes[prompt.id], cmap="magma", vmin=0, vmax=top)
-        for target in targets:
-            if prompt.names in ("", target.name):
-                for place, colour in ((above, "#00ff7f"), (below, "#ffffff")):
-                    place.contour(target.mask, levels=[0.5], colors=colour, linewidths=0.6)
+        named = [outlines[target.name] for target in targets if prompt.names in ("", target.name)]
+        for place, colour in ((above, "#00ff7f"), (below, "#ffffff")):
+            place.set_axis_off()
+            for outline in named:
+                place.plot(*outline, color=colour, linewidth=0.6, scalex=False, scaley=False)
     return _png(figure)
 
 
@@ -74,7 +84,7 @@ def summary(audits: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bytes
         ("wording against meaning", ("paraphrase / meaning", "nonsense response / sense response"), 1.0),
         ("specificity of place", ("specificity", "specificity over best"), 0.0),
     )
-    figure = _figure(12, 1.6 + 0.5 * len(audits))
+    figure = _figure(12, 1.6 + 0.5 * len(audits), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for place, (title, statistics, chance) in zip(axes, panels, strict=True):
         _bars(place, audits, statistics)
@@ -101,6 +111,17 @@ def _bars(place: Axes, audits: Sequence[Mapping[str, Any]], statistics: Sequence
         place.barh(at, values, thickness, xerr=reach, color=colour, label=statistic, error_kw={"lw": 0.8}, **_INK)
 
 
+def _outline(mask: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return the borders of a mask as x and y of one broken line: NaN lifts the pen."""
+    across: list[float] = []
+    down: list[float] = []
+    for border in cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]:
+        closed = [*border[:, 0].tolist(), border[0, 0].tolist()]
+        across += [*(x for x, _ in closed), np.nan]
+        down += [*(y for _, y in closed), np.nan]
+    return across, down
+
+
 def _shown(prompts: Sequence[Prompt], outputs: Mapping[str, np.ndarray]) -> list[Prompt]:
     found = []
     for kind in SHOWN:
@@ -115,16 +136,16 @@ def _caption(prompt: Prompt) -> str:
     return "\n".join([prompt.id, *textwrap.wrap(said, 44)]).replace("$", r"\$")
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=110, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
     return buffer.getvalue()

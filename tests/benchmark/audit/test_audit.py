@@ -19,6 +19,7 @@ from tgfbench.benchmark.audit.plan import AuditRequest, PlannedAudit, Scenes
 from tgfbench.benchmark.audit.runner import audit
 from tgfbench.benchmark.audit.subjects import subject_of, targets_of
 from tgfbench.benchmark.cli import main
+from tgfbench.benchmark.errors import DataError
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
 from tgfbench.benchmark.results import store_frames
 from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
@@ -217,6 +218,34 @@ def test_a_lost_map_and_a_cut_journal_are_measured_again(tmp_path: Path) -> None
     again = audit(planned)
     assert again.measured == 1
     assert again.audit == first
+
+
+def test_a_lost_number_is_measured_again_and_a_damaged_one_named(tmp_path: Path) -> None:
+    planned = plan(IgnoresText, Scenes(SampleDataset(count=3, width=96, height=72)), tmp_path, pictures=0)
+    audit(planned)
+    table = planned.store.folder / "per_image.csv"
+    whole = table.read_text()
+    lines = whole.splitlines()
+    table.write_text("\n".join(line for line in lines if not line.startswith("test-0001,rms,floor")) + "\n")
+    assert audit(planned).measured == 1
+    assert table.read_text() == whole
+    table.write_text(whole.replace(lines[4], lines[4].rsplit(",", 1)[0] + ",0.0.1"))
+    with pytest.raises(DataError, match=r"per_image\.csv.*\n.*line 5"):
+        audit(planned)
+
+
+def test_a_lost_or_further_sheet_is_drawn_from_new_outputs(tmp_path: Path) -> None:
+    scenes = Scenes(SampleDataset(count=3, width=96, height=72))
+    one = audit(plan(BoostsNamed, scenes, tmp_path, pictures=1))
+    sheet = one.store.picture_path("test-0000")
+    drawn = sheet.read_bytes()
+    two = audit(plan(BoostsNamed, scenes, tmp_path, pictures=2))
+    assert (two.store.folder, two.measured) == (one.store.folder, 1)
+    assert two.store.picture_path("test-0001").is_file()
+    sheet.unlink()
+    again = audit(plan(BoostsNamed, scenes, tmp_path, pictures=1))
+    assert (again.fused, again.measured) == (0, 1)
+    assert sheet.read_bytes() == drawn
 
 
 class Fails(BoostsNamed):
