@@ -110,7 +110,7 @@ def image_frame(root: Path) -> pd.DataFrame:
 
 
 def prediction_frame(root: Path) -> pd.DataFrame:
-    """Return what detectors and segmenters found in the fused images of a store (``PREDICTION_COLUMNS``).
+    """Return what finished downstream works found in the fused images of a store (``PREDICTION_COLUMNS``).
 
     One row per work and image: ``run_id`` and ``key`` of the fused image, ``task``, ``variant`` (recipe, mode and
     seed), ``boxes`` (JSON, a list of ``[x1, y1, x2, y2, class, score]`` in pixels, "" for a segmentation), ``mask``
@@ -122,6 +122,8 @@ def prediction_frame(root: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in sorted((root / "downstream").glob("*/*/*/*/work.json")):
         content = read_json(path, SCHEMA, "remove this folder: what it held is computed again")
+        if not content.get("finished_at"):
+            continue
         try:
             rows += _predictions(path.parent / "predictions", content)
         except (KeyError, TypeError, ValueError) as error:

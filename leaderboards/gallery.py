@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from tgfbench.leaderboards.board import Board
+from tgfbench.leaderboards.overlays import Overlay
 from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
 
 IMAGE_COLUMNS = ("run_id", "key", "text", "path")
@@ -26,6 +28,7 @@ class Gallery:
         dispute: by key, 0 (all metrics order the rows alike) to 1.
         paths: by (run id, key), where the PNG lies.
         prompts: by (run id, key).
+        overlays: what was found in these images.
     """
 
     board: Board
@@ -33,6 +36,7 @@ class Gallery:
     dispute: dict[str, float]
     paths: dict[tuple[str, str], Path]
     prompts: dict[tuple[str, str], str]
+    overlays: tuple[Overlay, ...]
 
     def data(self) -> dict[str, object]:
         """Return what the page's script needs: sources and methods, and per image its files, prompts and numbers."""
@@ -48,6 +52,7 @@ class Gallery:
                     shown[run] = {
                         "prompt": visible_text(self.prompts[run, key]),
                         "values": [number_text(v, d) for v, d in zip(values, decimals, strict=True)],
+                        "found": {overlay.number: overlay.found(run, key) for overlay in self.overlays},
                     }
             images.append({"key": key, "dispute": round(self.dispute[key], 3), "shown": shown})
         rows = [
@@ -58,16 +63,18 @@ class Gallery:
         metrics = [
             visible_text(str(card["title"])) + arrows[card["higher_is_better"]] for _, card in board.metrics.iterrows()
         ]
-        return {"rows": rows, "metrics": metrics, "images": images}
+        overlays = [overlay.data() for overlay in self.overlays]
+        return {"rows": rows, "metrics": metrics, "images": images, "overlays": overlays}
 
 
-def build_gallery(board: Board, images: pd.DataFrame, most: int) -> Gallery | None:
+def build_gallery(board: Board, images: pd.DataFrame, most: int, overlays: Sequence[Overlay] = ()) -> Gallery | None:
     """Choose a board's most disputed images among those with at least two fused images; None where there are none.
 
     Args:
         board: the board.
         images: ``IMAGE_COLUMNS``.
         most: number of images at most.
+        overlays: of the whole store; those that show anything here are offered.
     """
     here = images[images["run_id"].isin(board.rows.index) & images["key"].isin(board.keys)]
     shown = here.groupby("key")["run_id"].nunique()
@@ -84,6 +91,7 @@ def build_gallery(board: Board, images: pd.DataFrame, most: int) -> Gallery | No
         dispute=dispute,
         paths=dict(zip(names, map(Path, here["path"]), strict=True)),
         prompts=dict(zip(names, here["text"], strict=True)),
+        overlays=tuple(o for o in overlays if any(o.found(*name) is not None for name in names)),
     )
 
 

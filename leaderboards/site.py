@@ -7,18 +7,20 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tgfbench.benchmark.errors import UsageError
-from tgfbench.benchmark.images import write_text
+from tgfbench.benchmark.images import write_atomically, write_text
 from tgfbench.leaderboards.board import Board, build_boards
 from tgfbench.leaderboards.frames import options_of
 from tgfbench.leaderboards.gallery import Gallery, build_gallery
 from tgfbench.leaderboards.layout import LEGEND, READING, lay_out
 from tgfbench.leaderboards.overall import overall_boards
+from tgfbench.leaderboards.overlays import read_overlays
 from tgfbench.leaderboards.plots import difference_plot, pareto_plot, rank_plot
 from tgfbench.leaderboards.render import board_slugs
 from tgfbench.leaderboards.text import visible_text
@@ -42,6 +44,7 @@ def build_site(
     images: pd.DataFrame,
     folder: Path,
     most_images: int = 24,
+    predictions: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write the site; the same store gives the same bytes.
 
@@ -51,6 +54,7 @@ def build_site(
         images: fused images, see ``tgfbench.leaderboards.gallery``; those shown are linked or copied into the site.
         folder: where to write; replaced where it is a site already.
         most_images: per board.
+        predictions: what was found in the fused images, see ``tgfbench.leaderboards.overlays``; the gallery shows it.
 
     Returns:
         The pages.
@@ -65,10 +69,11 @@ def build_site(
         )
     boards = build_boards(runs, scores, metrics)
     slugs = board_slugs(boards)
+    overlays = [] if predictions is None else read_overlays(predictions)
     galleries = {
         slug: gallery
         for slug, board in zip(slugs, boards, strict=True)
-        if (gallery := build_gallery(board, images, most_images))
+        if (gallery := build_gallery(board, images, most_images, overlays))
     }
     methods = _method_pages(boards)
     entries: list[dict[str, Any]] = [
@@ -96,6 +101,7 @@ def build_site(
         entry = next(e for e in entries if e["slug"] == slug)
         texts[f"gallery-{slug}.html"] = pages_of("gallery.html", **common, entry=entry, data=gallery.data())
         _link_images(gallery, fresh / "images")
+        _write_masks(gallery, fresh / "masks")
     for name, text in texts.items():
         write_text(fresh / name, text)
     static = resources.files("tgfbench.leaderboards") / "web" / "static"
@@ -197,3 +203,11 @@ def _link_images(gallery: Gallery, folder: Path) -> None:
         except OSError:
             # Another file system, or one without links.
             shutil.copyfile(path, target)
+
+
+def _write_masks(gallery: Gallery, folder: Path) -> None:
+    for overlay in gallery.overlays:
+        for run, key in sorted(gallery.paths.keys() & overlay.masks.keys()):
+            target = folder / str(overlay.number) / run / f"{key}.png"
+            if not target.exists():
+                write_atomically(target, methodcaller("write", overlay.mask(run, key)))

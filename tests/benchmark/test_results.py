@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
 from tgfbench.benchmark.boards_perf import write_store
 from tgfbench.benchmark.errors import DataError
-from tgfbench.benchmark.results import store_frames
+from tgfbench.benchmark.records import write_json
+from tgfbench.benchmark.results import PREDICTION_COLUMNS, prediction_frame, store_frames
 from tgfbench.benchmark.store import SCORES, find_runs
 
 
@@ -57,3 +59,47 @@ def test_a_damaged_file_is_named_with_its_line(run, tmp_path, line):
     with pytest.raises(DataError, match=r"per_image\.csv") as error:
         store_frames(tmp_path)
     assert "line 6" in str(error.value)
+
+
+def _work(root, task, name, **content):
+    folder = root / "downstream" / task / "sample" / "m@none" / name
+    (folder / "predictions").mkdir(parents=True)
+    identity = {"task": task, "dataset": "sample", "split": "test", "method": "m", "weights": "", "mode": "retrain"}
+    identity |= {"recipe": "quick", "seed": 3}
+    write_json(folder / "work.json", 1, {"identity": identity, "run_id": "run", "finished_at": "2025-03-01", **content})
+    return folder
+
+
+def test_predictions_are_read_from_finished_works_only(tmp_path):
+    boxes = _work(tmp_path, "detection", "one", classes=["car"]) / "predictions" / "boxes.jsonl"
+    line = {"key": "a", "boxes": [[1, 2, 3, 4.5]], "classes": [0], "scores": [0.5]}
+    boxes.write_text(json.dumps(line) + "\n" + json.dumps({"key": "b", "boxes": [], "classes": [], "scores": []}))
+    masks = (
+        _work(tmp_path, "segmentation", "two", classes=["road"], palette=[[1, 2, 3]]) / "predictions" / "segmentation"
+    )
+    masks.mkdir()
+    (masks / "a.png").write_bytes(b"")
+    _work(tmp_path, "detection", "begun", finished_at="")
+    frame = prediction_frame(tmp_path)
+    assert list(frame.columns) == list(PREDICTION_COLUMNS)
+    assert frame.to_dict("list") == {
+        "run_id": ["run"] * 3,
+        "key": ["a", "b", "a"],
+        "task": ["detection", "detection", "segmentation"],
+        "variant": ["quick retrain, seed 3"] * 3,
+        "boxes": ["[[1.0, 2.0, 3.0, 4.5, 0, 0.5]]", "[]", ""],
+        "mask": ["", "", str(masks / "a.png")],
+        "classes": ['["car"]', '["car"]', '["road"]'],
+        "palette": ["[]", "[]", "[[1, 2, 3]]"],
+    }
+
+
+def test_damaged_predictions_are_named(tmp_path):
+    folder = _work(tmp_path, "detection", "one", classes=["car"])
+    (folder / "predictions" / "boxes.jsonl").write_text('{"key": "a", "boxes": [[1, 2, 3, 4]], "classes": []')
+    with pytest.raises(DataError, match="one"):
+        prediction_frame(tmp_path)
+
+
+def test_a_store_without_downstream_works_has_no_predictions(tmp_path):
+    assert prediction_frame(tmp_path).empty

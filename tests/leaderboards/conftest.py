@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tgfbench.benchmark.images import write_png
 from tgfbench.leaderboards.frames import RUN_OPTIONAL
+from tgfbench.leaderboards.overlays import PREDICTION_COLUMNS
 
 
 class StoreFrames:
@@ -112,3 +114,23 @@ def hostile_site_frames(tmp_path_factory) -> tuple[pd.DataFrame, ...]:
     runs, scores, metrics = store.frames
     metrics["card"] = json.dumps({"title": HARM, "citation": HARM, "notes": HARM, "unit": HARM, "range": [0, 1]})
     return runs, scores, metrics, pd.DataFrame(pictures)
+
+
+@pytest.fixture(scope="session")
+def hostile_predictions(hostile_site_frames, tmp_path_factory) -> pd.DataFrame:
+    """Boxes and masks of the same images, whose class names try to run a script."""
+    folder, rows = tmp_path_factory.mktemp("masks"), []
+    for picture in hostile_site_frames[3].itertuples():
+        work = {"run_id": picture.run_id, "key": picture.key, "boxes": "", "mask": ""}
+        boxes = [[16, 12, 32, 36, 1, 0.9], [0, 0, 20, 8, 0, 0.3], [1, 1, 9, 9, 0, 0.1], [1, 1, 9, 9, 0, 0.01]]
+        names = {"classes": json.dumps(["car", HARM]), "palette": "[]"}
+        rows.append({**work, "task": "detection", "variant": f"quick {HARM}", "boxes": json.dumps(boxes), **names})
+        mask = Image.new("P", (64, 48))
+        mask.putpalette([0, 0, 0, 250, 10, 20, 30, 40, 50])
+        mask.paste(1, (0, 0, 32, 48))
+        path = folder / picture.run_id / f"{picture.key}.png"
+        path.parent.mkdir(exist_ok=True)
+        mask.save(path)
+        names = {"classes": json.dumps(["background", HARM]), "palette": "[[0, 0, 0], [250, 10, 20]]"}
+        rows.append({**work, "task": "segmentation", "variant": "quick", "mask": str(path), **names})
+    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))

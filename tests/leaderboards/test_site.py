@@ -67,12 +67,13 @@ def test_pages_are_well_formed_link_only_what_exists_and_run_no_foreign_script(h
         assert all(not body.strip() or "application/json" in head for head, body in scripts)
 
 
-def test_two_builds_write_the_same_bytes_and_replace_the_site(hostile_site_frames, tmp_path):
-    build_site(*hostile_site_frames, tmp_path / "one")
-    shuffled = [frame.sample(frac=1, random_state=3) for frame in hostile_site_frames]
-    build_site(*shuffled, tmp_path / "two")
+def test_two_builds_write_the_same_bytes_and_replace_the_site(hostile_site_frames, hostile_predictions, tmp_path):
+    build_site(*hostile_site_frames, tmp_path / "one", predictions=hostile_predictions)
+    frames = (*hostile_site_frames, hostile_predictions)
+    *shuffled, predictions = [frame.sample(frac=1, random_state=3) for frame in frames]
+    build_site(*shuffled, tmp_path / "two", predictions=predictions)
     (tmp_path / "two" / "stale.html").write_text("old")
-    build_site(*shuffled, tmp_path / "two")
+    build_site(*shuffled, tmp_path / "two", predictions=predictions)
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
     assert not list(tmp_path.glob("*.new"))
 

@@ -41,9 +41,9 @@ def page(browser):
 
 
 @pytest.fixture(scope="module")
-def site(hostile_site_frames, tmp_path_factory) -> Path:
+def site(hostile_site_frames, hostile_predictions, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("browser") / "site"
-    build_site(*hostile_site_frames, folder)
+    build_site(*hostile_site_frames, folder, predictions=hostile_predictions)
     return folder
 
 
@@ -97,6 +97,35 @@ def test_an_image_opens_the_slider_is_dragged_and_keys_work(page, site):
     assert blend == "difference"
 
 
+def test_detections_and_segmentations_lie_over_both_images(page, site):
+    page.goto((site / "gallery-roadscene-test-core.html").as_uri())
+    page.locator("#thumbs button").first.click()
+    assert page.locator(".found > *").count() == 0
+    page.select_option("#overlay", index=1)
+    boxes = page.locator(".found:not(.over) > div:visible")
+    boxes.nth(1).wait_for()
+    assert page.locator(".found.over > div").count() == 2
+    assert boxes.nth(0).inner_text() == "car 0.30"
+    # The better box lies on top: x from 16 to 32 of 64, y from 12 to 36 of 48 pixels.
+    stage, box = page.locator(".stage").first.bounding_box(), boxes.nth(1).bounding_box()
+    assert (box["x"] - stage["x"]) / stage["width"] == pytest.approx(0.25, abs=0.01)
+    assert box["height"] / stage["height"] == pytest.approx(0.5, abs=0.01)
+    assert "Left: 1 × car, 1 × <script>" in page.locator("#found").inner_text()
+    page.fill("#least", "0.5")
+    page.locator("#least").press("Tab")
+    assert boxes.count() == 1
+    assert page.locator("#legend li").count() == 1
+    page.locator("#name").focus()
+    page.keyboard.press("o")
+    assert page.locator("#overlay").evaluate("select => select.selectedOptions[0].text") == "segmentation: quick"
+    page.wait_for_function(
+        "[...document.querySelectorAll('.pane:not([hidden]) .found img')].every(i => i.naturalWidth > 0)"
+    )
+    assert page.locator(".pane:not([hidden]) .found img").count() == 2
+    page.keyboard.press("o")
+    assert page.locator(".found > *").count() == 0
+
+
 def test_zoom_keeps_both_panes_in_step(page, site):
     page.goto((site / "gallery-roadscene-test-core.html").as_uri())
     page.locator("#thumbs button").first.click()
@@ -116,6 +145,7 @@ def test_nothing_overflows_a_narrow_screen(page, site, name):
     page.goto((site / f"{name}.html").as_uri())
     if name.startswith("gallery"):
         page.locator("#thumbs button").first.click()
+        page.select_option("#overlay", index=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
@@ -131,4 +161,7 @@ def test_dark_and_light_follow_the_reader(page, site):
 def test_scripts_in_names_and_prompts_never_run(page, site):
     for name in ("index", "board-roadscene-test-core", "gallery-roadscene-test-core", "metrics"):
         page.goto((site / f"{name}.html").as_uri())
+        if name.startswith("gallery"):
+            page.locator("#thumbs button").first.click()
+            page.select_option("#overlay", index=1)
         assert page.evaluate("window.harmed") is None

@@ -68,10 +68,12 @@
     const set = (picture, run) => {
       picture.src = file(run, current.key);
       picture.alt = `${current.key}, ${labels.get(run)}`;
+      lay(picture, run);
     };
-    set(first.querySelector(".under"), mode === "side" ? left : right);
-    set(first.querySelector(".over"), left);
-    if (mode === "side") set(second.querySelector(".under"), right);
+    set(first.querySelector("img.under"), mode === "side" ? left : right);
+    set(first.querySelector("img.over"), left);
+    if (mode === "side") set(second.querySelector("img.under"), right);
+    explain([["Left", left], ["Right", right]]);
     at("slide").parentElement.hidden = mode !== "slider";
     at("prompt-left").textContent = current.shown[left].prompt || "none";
     at("prompt-right").textContent = current.shown[right].prompt || "none";
@@ -85,6 +87,74 @@
         return cell;
       }));
       return row;
+    }));
+  }
+
+  // What was asked for last, per layer: an image may finish loading after the reader went on.
+  const turns = new Map();
+  const overlay = () => data.overlays.find((one) => String(one.number) === at("overlay").value);
+  const found = (run) => current.shown[run].found[overlay().number];
+  const boxes = (run) => found(run).filter((box) => box[5] >= Number(at("least").value));
+
+  function bright(colour) {
+    const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 120;
+  }
+
+  // Draws what was found in an image over it; boxes are placed in per cent, so that they follow every zoom.
+  function lay(picture, run) {
+    const layer = picture.nextElementSibling, turn = {};
+    turns.set(layer, turn);
+    layer.replaceChildren();
+    const drawn = overlay();
+    if (!drawn || !found(run)) return;
+    if (drawn.kind === "mask") {
+      const mask = document.createElement("img");
+      mask.alt = "";
+      mask.src = `masks/${drawn.number}/${encodeURIComponent(run)}/${encodeURIComponent(current.key)}.png`;
+      layer.append(mask);
+      return;
+    }
+    const place = () => {
+      if (turns.get(layer) !== turn) return;
+      const [width, height] = [picture.naturalWidth, picture.naturalHeight];
+      layer.replaceChildren(...boxes(run).reverse().map(([x1, y1, x2, y2, number, score]) => {
+        const { name, colour } = drawn.classes[number] || { name: `class ${number}`, colour: "#ffffff" };
+        const box = document.createElement("div"), tag = document.createElement("span");
+        box.style.cssText = `left:${100 * x1 / width}%;top:${100 * y1 / height}%;width:${100 * (x2 - x1) / width}%;height:${100 * (y2 - y1) / height}%`;
+        box.style.setProperty("--colour", colour);
+        box.style.setProperty("--letters", bright(colour) ? "#000" : "#fff");
+        box.classList.toggle("inside", y1 / height < 0.06);
+        tag.textContent = `${name} ${score.toFixed(2)}`;
+        box.append(tag);
+        return box;
+      }));
+    };
+    if (picture.complete && picture.naturalWidth) place();
+    else picture.addEventListener("load", place, { once: true });
+  }
+
+  // The same in words, and what the colours mean.
+  function explain(sides) {
+    const drawn = overlay();
+    at("least-choice").hidden = !drawn || drawn.kind !== "boxes";
+    const seen = new Set();
+    const words = !drawn ? [] : sides.map(([side, run]) => {
+      if (!found(run)) return `${side}: nothing stored.`;
+      if (drawn.kind === "mask") return "";
+      const counts = new Map();
+      for (const box of boxes(run)) counts.set(box[4], (counts.get(box[4]) || 0) + 1);
+      for (const number of counts.keys()) seen.add(number);
+      const listed = [...counts].sort(([a], [b]) => a - b).map(([number, times]) => `${times} × ${drawn.classes[number]?.name ?? `class ${number}`}`);
+      return `${side}: ${listed.join(", ") || "no object"}.`;
+    });
+    at("found").textContent = words.join(" ").trim();
+    const classes = drawn ? drawn.classes.filter((one, number) => one.shown && (drawn.kind === "mask" || seen.has(number))) : [];
+    at("legend").replaceChildren(...classes.map(({ name, colour }) => {
+      const item = document.createElement("li"), swatch = document.createElement("span");
+      swatch.style.background = colour;
+      item.append(swatch, name);
+      return item;
     }));
   }
 
@@ -133,7 +203,9 @@
   });
   follow(first, second);
   follow(second, first);
-  for (const id of ["left", "right", "mode"]) at(id).addEventListener("change", show);
+  at("overlay").append(...data.overlays.map((one) => new Option(one.title, one.number)));
+  at("overlay-choice").hidden = !data.overlays.length;
+  for (const id of ["left", "right", "mode", "overlay", "least"]) at(id).addEventListener("change", show);
   at("swap").addEventListener("click", swap);
   at("in").addEventListener("click", () => scale(1.5));
   at("out").addEventListener("click", () => scale(1 / 1.5));
@@ -149,10 +221,11 @@
   const keys = {
     n: () => step(1), p: () => step(-1), s: swap, "+": () => scale(1.5), "=": () => scale(1.5), "-": () => scale(1 / 1.5),
     d: () => { at("mode").value = at("mode").value === "difference" ? "slider" : "difference"; show(); },
+    o: () => { at("overlay").selectedIndex = (at("overlay").selectedIndex + 1) % at("overlay").length; show(); },
   };
   document.addEventListener("keydown", (event) => {
     if (!current || event.ctrlKey || event.metaKey || event.altKey || /^(SELECT|TEXTAREA)$/.test(event.target.tagName)
-      || (event.target.tagName === "INPUT" && event.target.type === "search")) return;
+      || (event.target.tagName === "INPUT" && event.target.type !== "range")) return;
     const act = keys[event.key];
     if (act) { event.preventDefault(); act(); }
   });
