@@ -12,6 +12,7 @@ import typer
 from tgfbench.benchmark.cli_audit import audit_app
 from tgfbench.benchmark.cli_boards import boards_app
 from tgfbench.benchmark.cli_datasets import datasets_app
+from tgfbench.benchmark.cli_downstream import downstream_app
 from tgfbench.benchmark.cli_options import (
     Confidences,
     DataOptions,
@@ -55,6 +56,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(boards_app)
 app.add_typer(audit_app)
+app.add_typer(downstream_app)
 
 
 INTERRUPTED = 130
@@ -280,6 +282,9 @@ def profile(
     repeats: Annotated[int, typer.Option(min=1, help="Timed pairs, after one that warms up.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 2,
     weights: Weights = None,
+    authors_size: Annotated[
+        bool, typer.Option("--authors-size", help="The published network with random weights, for its cost alone.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Measure seconds, memory, parameters and FLOPs of methods on one pair."""
@@ -287,7 +292,13 @@ def profile(
     from tgfbench.benchmark.profile import parse_size
 
     names, left_out = plan.expand_methods(split_names(method, "--method"))
-    options = {"device": device, "size": parse_size(size), "repeats": repeats, "threads": threads}
+    options = {
+        "device": device,
+        "size": parse_size(size),
+        "repeats": repeats,
+        "threads": threads,
+        "authors_size": authors_size,
+    }
     if not session.profile_methods(names, left_out, weights, options):
         raise typer.Exit(1)
 

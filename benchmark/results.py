@@ -13,6 +13,7 @@ from pandas.api.types import union_categoricals
 
 from tgfbench.benchmark.audit.results import PROTOCOL as AUDIT
 from tgfbench.benchmark.audit.results import audit_metrics, audit_rows
+from tgfbench.benchmark.downstream.results import downstream_rows
 from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.benchmark.records import read_json
 from tgfbench.benchmark.store import SCHEMA, SCORES, Run, find_runs
@@ -44,15 +45,18 @@ def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         DataError: a file of the store is damaged; names it.
     """
     runs, (audits, audit_scores) = find_runs(root), audit_rows(root)
-    if not runs and not audits:
+    works, work_scores, work_metrics = downstream_rows(root)
+    if not runs and not audits and not works:
         raise UsageError(f"reading the store {root}", found="no run", hint="tgfbench run -m tesg,baselines -d sample")
-    run_rows, parts = list(audits), [_score_part(audit_scores)]
+    run_rows, parts = audits + works, [_score_part(audit_scores), _score_part(work_scores)]
     for run in runs:
         content = run.read_json()
+        if not content.get("metrics"):
+            continue  # images that something else than scores was wanted for
         run_rows.append(_run_row(run, content))
         parts.append(_run_scores(run, content.get("metrics", {})))
     scores = _stack(parts)
-    return pd.DataFrame(run_rows, columns=list(RUN_COLUMNS)), scores, _metric_frame(scores)
+    return pd.DataFrame(run_rows, columns=list(RUN_COLUMNS)), scores, _metric_frame(scores, work_metrics)
 
 
 def _run_scores(run: Run, versions: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
@@ -136,10 +140,11 @@ def _predictions(folder: Path, content: Mapping[str, Any]) -> list[dict[str, Any
     identity = content["identity"]
     recipe = identity["recipe"]
     name = recipe["name"] if isinstance(recipe, dict) else recipe
+    unit = content.get("unit", f"seed {identity['seed']}")
     work = {
         "run_id": content["run_id"],
         "task": identity["task"],
-        "variant": f"{name} {identity['mode']}, seed {identity['seed']}",
+        "variant": f"{name} {identity['mode']}, {unit}",
         "boxes": "",
         "mask": "",
         "classes": json.dumps(content.get("classes", []), ensure_ascii=False),
@@ -179,11 +184,14 @@ def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _metric_frame(scores: pd.DataFrame) -> pd.DataFrame:
+def _metric_frame(scores: pd.DataFrame, more: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     from tgfbench.metrics import load_protocol
 
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[Any, ...]] = list(more)
+    described = {row[0] for row in more}
     for name, group in scores.groupby("protocol", sort=True, observed=True):
+        if name in described:
+            continue
         if name == AUDIT:
             for order, (metric, (info, better)) in enumerate(audit_metrics().items()):
                 rows.append((name, metric, metric, better, order, info.model_dump_json()))

@@ -1,0 +1,73 @@
+"""Finished works as rows of leaderboards: one row per method, one unit per seed, a protocol per recipe and mode."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tgfbench.benchmark.downstream.store import Work, find_works
+from tgfbench.benchmark.store import run_id
+
+Rows = list[tuple[Any, ...]]
+
+
+def downstream_rows(root: Path) -> tuple[list[dict[str, Any]], Rows, Rows]:
+    """Return the finished works of a store as rows of runs, of scores and of metrics.
+
+    The columns are those of ``tgfbench.benchmark.results``. The fingerprint of a row stands for everything that has to
+    be equal for a comparison: labelled training and test images, recipe, mode and task version.
+
+    Args:
+        root: folder of the store.
+
+    Raises:
+        DataError: a file of the store is damaged; names it.
+    """
+    rows: dict[str, list[tuple[Work, dict[str, Any]]]] = {}
+    for work in find_works(root):
+        content = work.read_json()
+        rows.setdefault(_row_id(content), []).append((work, content))
+    runs: list[dict[str, Any]] = []
+    scores: Rows = []
+    metrics: dict[tuple[str, str], tuple[Any, ...]] = {}
+    for row_id, works in rows.items():
+        runs.append(_run_row(row_id, [content for _, content in works]))
+        for work, content in works:
+            protocol, version = content["identity"]["protocol"], content["identity"]["task_version"]
+            values = work.read_metrics()
+            for order, card in enumerate(content["metrics"]):
+                name = card["name"]
+                scores.append((row_id, content["unit"], protocol, name, values["", name], version))
+                metrics[protocol, name] = (
+                    protocol, name, name, card["higher_is_better"], order, json.dumps(card)
+                )  # fmt: skip
+    return runs, scores, list(metrics.values())
+
+
+def _row_id(content: dict[str, Any]) -> str:
+    """Return the hash that the seeds of one row share."""
+    return run_id({name: value for name, value in content["identity"].items() if name != "seed"})
+
+
+def _run_row(row_id: str, contents: list[dict[str, Any]]) -> dict[str, Any]:
+    content = max(contents, key=lambda found: found["finished_at"])
+    identity, run, made = content["identity"], content["run_identity"], content["provenance"]
+    options = {**run["options"], **content["data_options"]}
+    options |= {"masks": run["masks"]} if run["masks"] != "none" else {}
+    return {
+        **{name: identity[name] for name in ("dataset", "split", "method", "weights")},
+        **{name: content[name] for name in ("title", "weights_origin", "reconstruction", "seen_in_training")},
+        "run_id": row_id,
+        "fingerprint": content["board"],
+        "images": len(contents),
+        "tags": ",".join(content["tags"]),
+        "text_policy": run["text_policy"],
+        "options": json.dumps(options, sort_keys=True),
+        "finished_at": content["finished_at"],
+        "device": "; ".join(filter(None, (made.get("device"), made.get("machine")))),
+        "imported": False,
+        "reported": "[]",
+        "training_note": content.get("training_note", ""),
+        "card": json.dumps({**made["card"], "weights_card": content.get("weights_card", "")}, sort_keys=True),
+    }

@@ -1,0 +1,164 @@
+"""What ``tgfbench downstream`` does from request to terminal: plan, fuse, train, test, report, rebuild boards."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tgfbench.benchmark.downstream.plan import DownstreamRequest, Evaluation, PlannedMethod, plan_evaluation
+from tgfbench.benchmark.downstream.report import Row, report
+from tgfbench.benchmark.downstream.runner import do_work, fuse_missing, seed_name
+from tgfbench.benchmark.downstream.store import Work
+from tgfbench.benchmark.errors import MAX_LISTED, TgfbenchError, UsageError
+from tgfbench.benchmark.plan import RunSpec
+from tgfbench.benchmark.session import console, progress_bar, write_boards
+from tgfbench.methods import resolve_device
+
+Todo = list[tuple[PlannedMethod, int | None]]
+
+
+def evaluate(
+    request: DownstreamRequest,
+    specs: Sequence[RunSpec],
+    root: Path,
+    left_out: Mapping[str, str],
+    *,
+    device: str = "auto",
+    workers: int = 2,
+) -> bool:
+    """Bring an evaluation to completion, print its tables and rebuild the leaderboards.
+
+    Args:
+        request: what is asked for.
+        specs: one per method; their dataset is the request's.
+        root: folder of the store.
+        left_out: reason by name of methods a group name left out.
+        device: of the task.
+        workers: decoding threads.
+
+    Returns:
+        True if every method was tested with every seed.
+    """
+    if not specs:
+        raise UsageError("planning", found="no method that can run here", hint="tgfbench doctor")
+    for name, reason in left_out.items():
+        console.print(f"left out {escape(name)}: {escape(reason)}")
+    place = str(resolve_device(device))
+    with progress_bar("labels") as progress:
+        evaluation = plan_evaluation(request, specs, root, progress)
+    _print_plan(evaluation)
+    unfinished = [method for method in evaluation.methods if not _finished(evaluation, method)]
+    failures = _fuse(evaluation, unfinished, workers)
+    for method in evaluation.methods:
+        method.method.close()
+    todo: Todo = [
+        (method, seed)
+        for method in unfinished
+        if method.title not in failures
+        for seed in evaluation.seeds
+        if not _is_done(evaluation, method, seed)
+    ]
+    failures |= _work(evaluation, todo, place)
+    rows = _rows(evaluation)
+    if rows:
+        console.print(report(rows))
+    for title, reason in failures.items():
+        console.print(f"[red]failed[/] {escape(title)}: {escape(reason)}")
+    if not unfinished:
+        console.print("Nothing was computed: everything asked for was in the store.")
+    if rows:
+        write_boards(root, ("csv", "md"), quiet=True)
+    return not failures
+
+
+def _print_plan(evaluation: Evaluation) -> None:
+    recipe, sets = evaluation.recipe, evaluation.sets
+    console.print(
+        f"{escape(evaluation.task.title)}, recipe {escape(recipe.name)}: {escape(recipe.model)}, "
+        f"{recipe.epochs} epochs, image size {recipe.image_size}"
+        if sets.train
+        else f"{escape(evaluation.task.title)} with {escape(str(evaluation.request.model))}"
+    )
+    trained = f"{len(sets.train.keys)} training images of split {sets.train.dataset.split}, " if sets.train else ""
+    test = f"{len(sets.test.keys)} test images of split {sets.test.dataset.split}"
+    console.print(f"{sets.test.dataset.info.name}: {trained}{test}")
+
+
+def _fuse(evaluation: Evaluation, methods: Sequence[PlannedMethod], workers: int) -> dict[str, str]:
+    """Fuse what is missing; returns why by title for methods that cannot be compared."""
+    failures = {}
+    for method in methods:
+        with progress_bar(f"{method.title}: fusing") as progress:
+            reports = fuse_missing(evaluation, method, workers, progress)
+        fused = sum(found.fused for found in reports)
+        if fused:
+            seconds = sum(found.seconds for found in reports)
+            console.print(f"{escape(method.title)}: fused {fused} images ({seconds:.0f} s)")
+        failed = {key: why for found in reports for key, why in found.failures.items()}
+        if failed:
+            named = "; ".join(f"{key}: {why}" for key, why in list(failed.items())[:MAX_LISTED])
+            failures[method.title] = f"{len(failed)} images could not be fused ({named})"
+    return failures
+
+
+def _work(evaluation: Evaluation, todo: Todo, device: str) -> dict[str, str]:
+    failures = {}
+    with _overall_bar(len(todo)) as progress:
+        for number, (method, seed) in enumerate(todo):
+            name = method.title if seed is None else f"{method.title}, {seed_name(seed)}"
+            started = time.perf_counter()
+            try:
+                do_work(evaluation, method, seed, device, _named(progress, name, number))
+            except TgfbenchError as error:
+                failures[name] = error.one_line
+                continue
+            seconds = time.perf_counter() - started
+            console.print(f"{escape(name)}: done, {number + 1} of {len(todo)} ({seconds:.0f} s)")
+    return failures
+
+
+def _named(progress: Callable[[str, float], None], name: str, number: int) -> Callable[[str, float], None]:
+    return lambda doing, share: progress(f"{name}: {doing}", number + share)
+
+
+@contextlib.contextmanager
+def _overall_bar(total: int) -> Iterator[Callable[[str, float], None]]:
+    """Yield a callback (description, works done); the bar shows on terminals only, with the time that remains."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+    )
+    hidden = not console.is_terminal or not total
+    remaining = TimeRemainingColumn(elapsed_when_finished=True)
+    # The speed of the last two minutes: steps of training and of testing take different times.
+    with Progress(
+        *columns, remaining, console=console, transient=True, disable=hidden, speed_estimate_period=120
+    ) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda doing, done: bar.update(task, completed=done, description=escape(doing))
+
+
+def _is_done(evaluation: Evaluation, method: PlannedMethod, seed: int | None) -> bool:
+    work = evaluation.work(method, seed)
+    return work is not None and work.finished()
+
+
+def _finished(evaluation: Evaluation, method: PlannedMethod) -> bool:
+    return all(_is_done(evaluation, method, seed) for seed in evaluation.seeds)
+
+
+def _rows(evaluation: Evaluation) -> list[Row]:
+    rows = []
+    for method in evaluation.methods:
+        works = [evaluation.work(method, seed) for seed in evaluation.seeds]
+        done: list[Work] = [work for work in works if work is not None and work.finished()]
+        if done:
+            rows.append(Row.of(method.title, done))
+    return rows

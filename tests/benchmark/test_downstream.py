@@ -1,0 +1,340 @@
+"""The engine of downstream evaluation: nothing trained twice, honest sets, labels that cannot be used, boards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tgfbench.benchmark.cli import main
+from tgfbench.benchmark.downstream.sets import hold_out
+from tgfbench.benchmark.downstream.store import Work, find_works
+from tgfbench.benchmark.images import read_label_map, write_png
+from tgfbench.benchmark.results import store_frames
+from tgfbench.leaderboards.board import build_boards
+
+HERE = Path(__file__).resolve().parent
+PLUGINS = "tasks:stub-brightness=stub_tasks:Brightness,tasks:stub-maps=stub_tasks:Maps"
+SIZE = (48, 64)
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Register the stub tasks, with their recipes in a folder of their own."""
+    from tgfbench.benchmark.registry import Registry
+    from tgfbench.metrics.downstream import TASKS
+
+    monkeypatch.setenv("TGFBENCH_PLUGINS", PLUGINS)
+    monkeypatch.setenv("STUB_RECIPES", str(tmp_path))
+    monkeypatch.syspath_prepend(str(HERE))
+    fresh: Registry[Any] = Registry("tasks")
+    monkeypatch.setattr(TASKS, "_entries", fresh._entries, raising=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """MSRS in small: four training and three test pairs, one person on each."""
+    root = tmp_path / "data"
+    for split, count in (("train", 4), ("test", 3)):
+        for index in range(count):
+            add_pair(root, split, f"{index:05d}D", 20 * index + (10 if split == "test" else 0))
+    return root
+
+
+def add_pair(root: Path, split: str, key: str, level: int, box: str = "0 0.5 0.5 0.25 0.25\n") -> None:
+    folder = root / "msrs" / split
+    write_png(folder / "vi" / f"{key}.png", np.full((*SIZE, 3), level + 40, np.uint8))
+    write_png(folder / "ir" / f"{key}.png", np.full(SIZE, level, np.uint8))
+    label_file(root, split, key).parent.mkdir(parents=True, exist_ok=True)
+    label_file(root, split, key).write_text(box)
+
+
+def label_file(root: Path, split: str, key: str) -> Path:
+    return root / "msrs" / "detection_lele3" / "fusion" / split / f"{key}.txt"
+
+
+def add_map(root: Path, split: str, key: str, value: int = 1) -> None:
+    write_png(root / "msrs" / split / "Segmentation_labels" / f"{key}.png", np.full(SIZE, value, np.uint8))
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on the small MSRS; returns the exit code."""
+
+    def call(*arguments: str, task: str = "stub-brightness", methods: str = "average,visible") -> int:
+        places = ["-d", "msrs", "--data-root", str(data), "--out", str(tmp_path / "runs"), "--device", "cpu"]
+        monkeypatch.setattr("sys.argv", ["tgfbench", "downstream", task, "-m", methods, *places, *arguments])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0)
+
+    return call
+
+
+def works(tmp_path: Path) -> dict[str, Work]:
+    found = {}
+    for work in find_works(tmp_path / "runs"):
+        content = work.read_json()
+        found[f"{content['identity']['method']} {content['unit']} {content['identity']['protocol']}"] = work
+    return found
+
+
+def trainings(tmp_path: Path) -> list[str]:
+    """What every training wrote about its beginnings."""
+    return sorted(path.read_text() for path in (tmp_path / "runs").rglob("training-*/library/log"))
+
+
+def test_methods_are_trained_and_tested_on_their_own_images(run: Run, tmp_path: Path) -> None:
+    assert run() == 0
+    found = works(tmp_path)
+    assert set(found) == {f"{name} seed 0 stub-brightness quick retrain" for name in ("average", "visible")}
+    # The visible images are brighter by 40 than the infrared ones; train levels are 0 to 60, test levels 10 to 50.
+    visible = found["visible seed 0 stub-brightness quick retrain"].read_metrics()
+    average = found["average seed 0 stub-brightness quick retrain"].read_metrics()
+    assert visible["", "Level"] == pytest.approx(70)
+    assert visible["", "Trained"] == pytest.approx(70)
+    assert average["", "Level"] == pytest.approx(50, abs=1)
+    assert visible["person", "Level"] == visible["", "Level"]
+    assert np.isnan(visible["car", "Level"])
+
+
+def test_a_second_time_nothing_is_done(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    first = capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "downstream").rglob("*") if path.is_file()}
+    assert run() == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "downstream").rglob("*") if path.is_file()}
+    assert {path for path in after if after[path] != before.get(path)} == set()
+    again = capsys.readouterr().out
+    assert "Nothing was computed" in again
+    assert first[first.index("method") : first.index("written")] in again
+
+
+def test_another_seed_trains_again_and_gives_rows_of_its_own(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    assert run("--seeds", "0,4", methods="visible") == 0
+    shown = capsys.readouterr().out
+    assert trainings(tmp_path) == ["from 0\n"] * 3
+    # Seeds 0 and 4 move what is learnt by 0 and 4: mean 72, standard deviation sqrt(8).
+    assert "72.0000 ± 2.8284" in shown
+    assert "seed 4" in shown
+
+
+@pytest.mark.parametrize("changed", [["-R", "epochs=5"], ["-R", "train_images=2"]], ids=" ".join)
+def test_another_recipe_trains_again_under_another_name(run: Run, tmp_path: Path, changed: list[str]) -> None:
+    assert run(methods="visible") == 0
+    assert run(*changed, methods="visible") == 0
+    assert len(trainings(tmp_path)) == 2
+    assert f"visible seed 0 stub-brightness quick {changed[1]} retrain" in works(tmp_path)
+
+
+def test_other_test_images_do_not_train_again(run: Run, tmp_path: Path) -> None:
+    assert run("--limit", "2", methods="visible") == 0
+    assert run(methods="visible") == 0
+    assert trainings(tmp_path) == ["from 0\n"]
+    assert len(find_works(tmp_path / "runs")) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_labels_make_other_work(run: Run, data: Path, tmp_path: Path, split: str) -> None:
+    assert run(methods="visible") == 0
+    label_file(data, split, "00001D").write_text("2 0.5 0.5 0.5 0.5\n")
+    assert run(methods="visible") == 0
+    assert len(find_works(tmp_path / "runs")) == 2
+    assert len({work.read_json()["board"] for work in find_works(tmp_path / "runs")}) == 2
+
+
+def test_a_training_that_was_cut_off_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUB_STOP_AT", "2")
+    assert run(methods="visible") == 1
+    assert find_works(tmp_path / "runs") == []
+    monkeypatch.delenv("STUB_STOP_AT")
+    assert run(methods="visible") == 0
+    assert trainings(tmp_path) == ["from 0\nfrom 2\n"]
+
+
+def test_a_failure_is_named_and_the_rest_is_stored(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(methods="visible") == 0
+    monkeypatch.setenv("STUB_STOP_AT", "0")
+    assert run() == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "failed average, seed 0" in shown
+    assert "MemoryError: on purpose" in shown
+    assert "Level" in shown
+
+
+def test_fused_images_are_those_of_the_store(run: Run, data: Path, tmp_path: Path) -> None:
+    """A run made before is used, and images of other choices are added to it."""
+    assert run("-R", "train_images=1", "--limit", "1", methods="visible") == 0
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "msrs").rglob("fused/*.png")}
+    assert len(made) == 2
+    assert run(methods="visible") == 0
+    later = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "msrs").rglob("fused/*.png")}
+    assert len(later) == 7
+    assert {path: later[path] for path in made} == made
+
+
+def test_changed_fused_images_are_made_again_and_trained_on(run: Run, tmp_path: Path) -> None:
+    assert run("--seeds", "0", methods="visible") == 0
+    victim = next((tmp_path / "runs" / "msrs").rglob("fused/*.png"))
+    right = victim.read_bytes()
+    victim.write_bytes(b"damaged")
+    assert run("--seeds", "1", methods="visible") == 0
+    assert victim.read_bytes() == right
+
+
+def test_without_a_training_split_every_third_image_is_held_out(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in sorted((data / "msrs" / "train").rglob("*.png")):
+        path.unlink()
+    assert run(methods="visible") == 0
+    (work,) = find_works(tmp_path / "runs")
+    content = work.read_json()
+    assert content["counts"]["training images"], content["counts"]["test images"] == (2, 1)
+    assert "no labelled pair of split train here" in " ".join(capsys.readouterr().out.split())
+    lines = (work.predictions / "boxes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == sorted(hold_out(f"{i:05d}D" for i in range(3)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 100])
+def test_held_out_images_are_a_third_whatever_their_order(count: int) -> None:
+    keys = [f"{index:05d}D" for index in range(count)]
+    held_out = hold_out(keys)
+    assert len(held_out) == -(-count // 3)
+    assert hold_out(reversed(keys)) == held_out
+
+
+def test_images_of_the_test_are_not_learnt_from(run: Run, data: Path, tmp_path: Path) -> None:
+    add_pair(data, "train", "00009D", 30)  # the pixels of test 00001D
+    assert run(methods="visible") == 0
+    (work,) = find_works(tmp_path / "runs")
+    content = work.read_json()
+    # Levels are 20 apart and test levels lie between: only the added pair is a twin.
+    assert content["counts"]["training images"] == 4
+    assert any("00009D" in note and "test" in note for note in content["notes"])
+
+
+def test_labels_that_cannot_be_used_are_counted_and_named(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = "0 0.5 0.5 0.25 0.25\n"
+    label_file(data, "train", "00000D").write_text(good + "7 0.5 0.5 0.25 0.25\n")
+    label_file(data, "train", "00001D").write_text(good + "0 3.5 0.5 0.25 0.25\n")
+    label_file(data, "train", "00002D").unlink()
+    label_file(data, "test", "00002D").write_text("")
+    assert run(methods="visible") == 0
+    (work,) = find_works(tmp_path / "runs")
+    content = work.read_json()
+    assert content["label_problems"] == {
+        "box outside its image or empty": 1,
+        "class out of range": 1,
+        "image without box file": 1,
+    }
+    # An image without a box file is not learnt from; one with an empty file is tested on.
+    assert content["counts"] == {
+        "test images": 3, "test boxes": 2, "training images": 3, "training boxes": 3, "images": 3, "labels": 2
+    }  # fmt: skip
+    shown = " ".join(capsys.readouterr().out.split())
+    for named in ("00000D.txt: line 2: class 7", "00001D.txt: line 2: box", "00002D (no box file)"):
+        assert named in shown
+
+
+def test_label_maps_without_ids_of_the_dataset_are_left_out(run: Run, data: Path, tmp_path: Path) -> None:
+    for index in range(4):
+        add_map(data, "train", f"{index:05d}D", 1 if index else 77)
+    for index in range(2):
+        add_map(data, "test", f"{index:05d}D")
+    assert run(task="stub-maps", methods="visible") == 0
+    (work,) = find_works(tmp_path / "runs")
+    content = work.read_json()
+    assert content["counts"]["training images"], content["counts"]["test images"] == (3, 2)
+    assert content["label_problems"] == {"image without label map": 1, "label map unusable": 1}
+    (written,) = (tmp_path / "runs" / "labels" / "msrs").glob("test-*")
+    assert np.array_equal(read_label_map(written / "segmentation" / "00001D.png"), np.full(SIZE, 1))
+
+
+def test_unknown_boxes_are_not_taken_for_no_boxes(run: Run, data: Path, tmp_path: Path) -> None:
+    """A pair with a label map and no box file has labels, but nobody drew boxes."""
+    add_map(data, "train", "00000D")
+    label_file(data, "train", "00000D").unlink()
+    assert run(methods="visible") == 0
+    (work,) = find_works(tmp_path / "runs")
+    assert work.read_json()["counts"]["training images"] == 3
+
+
+def test_frozen_and_retrained_never_share_a_board(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "given.json"
+    model.write_text('{"level": 7.0}')
+    assert run() == 0
+    assert run("--mode", "frozen", "--task-weights", str(model), methods="average,visible,infrared") == 0
+    boards = build_boards(*store_frames(tmp_path / "runs"))
+    assert {board.protocol: len(board.rows) for board in boards} == {
+        "stub-brightness quick retrain": 2,
+        "stub-brightness quick frozen given.json": 3,
+    }
+    frozen = next(board for board in boards if "frozen" in board.protocol)
+    assert list(frozen.keys) == ["given weights"]
+    assert set(frozen.means["Trained"]) == {7.0}
+    assert trainings(tmp_path) == ["from 0\n"] * 2
+
+
+def test_boards_hold_the_seeds_as_units(run: Run, tmp_path: Path) -> None:
+    assert run("--seeds", "1,0") == 0
+    (board,) = build_boards(*store_frames(tmp_path / "runs"))
+    assert board.keys == ("seed 0", "seed 1")
+    assert list(board.metrics.index) == ["Level", "Trained"]
+    assert list(board.metrics["version"]) == [3, 3]
+    assert list(board.metrics["higher_is_better"]) == [True, True]
+    visible = board.rows.index[board.rows["method"] == "visible"][0]
+    assert board.per_image("Trained")[visible].tolist() == [70.0, 71.0]
+    assert board.rows.loc[visible, "source"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--mode", "frozen"], "--task-weights"),
+        (["--mode", "frozen", "--task-weights", "nowhere.pt"], "nowhere.pt"),
+        (["--task-weights", "model.pt"], "--mode frozen"),
+        (["--seeds", "0,0"], "different seeds"),
+        (["--seeds", "-1"], "whole numbers"),
+        (["--recipe", "quik"], "did you mean quick"),
+        (["-R", "epoch=3"], "did you mean epochs"),
+        (["-R", "epochs=many"], "epochs"),
+        (["-R", "start=nowhere.pt"], "nowhere.pt"),
+        (["--limit", "0"], "positive"),
+        (["--train-split", "trian"], "trian"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_refused_before_anything_is_done(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert run(*arguments) == 2
+    assert told in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("fused"))
+
+
+def test_a_dataset_without_labels_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(task="stub-maps") == 2
+    assert "Segmentation_labels" in capsys.readouterr().err
+
+
+def test_without_the_library_the_command_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STUB_NO_LIBRARY", "1")
+    assert run() == 2
+    assert "tgfbench[downstream]" in capsys.readouterr().err
