@@ -2,7 +2,8 @@
 
 Rules, in one place:
 
-* **Means** are per-image means over exactly the same images for every row. An image on which a metric was computed
+* **Means** are per-image means over exactly the same images for every row; where a key stands for a training with its
+  test (``seed N``), seeds take the place of images throughout. An image on which a metric was computed
   and came out undefined (not finite) for *every* measured row says nothing about any of them and leaves that metric's
   mean for all rows at once; a row without a finite value on any other image shows n/a, because a mean over the images
   that happened to work would flatter it. Both cases are written under the board with their counts.
@@ -27,7 +28,7 @@ import pandas as pd
 
 from tgfbench.leaderboards.evidence import Evidence, gather_evidence
 from tgfbench.leaderboards.frames import clean_metrics, clean_runs, clean_scores
-from tgfbench.leaderboards.grouping import Group, counted, group_runs, listed
+from tgfbench.leaderboards.grouping import Group, counted, group_runs, listed, unit_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +67,18 @@ class Board:
 
     @property
     def images(self) -> int:
-        """Number of images every mean is taken over."""
+        """Number of images, or of seeds, every mean is taken over."""
         return len(self.keys)
+
+    @property
+    def unit(self) -> str:
+        """What a key stands for: ``image``, or ``seed`` for a training with its test."""
+        return unit_of(self.keys)
+
+    @property
+    def counted(self) -> str:
+        """The number of units in words, such as "21 images"."""
+        return counted(self.images, self.unit)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -188,12 +199,12 @@ def _means(
     measured = np.asarray(stored.any(axis=2))
     finite = np.isfinite(values)
     not_undefined = finite | ~stored
-    names = np.asarray(keys, dtype=object)
+    names, unit = np.asarray(keys, dtype=object), unit_of(keys)
     notes: list[str] = []
     for column, title in enumerate(titles):
         rows = np.flatnonzero(measured[:, column])
         kept = not_undefined[rows, column].any(axis=0)
-        dropped = _counted_of(int((~kept).sum()), len(keys))
+        dropped = f"{int((~kept).sum())} of {counted(len(keys), unit)}"
         if not kept.any():
             notes.append(f"{title}: n/a for every row, undefined on {dropped}")
         elif not kept.all():
@@ -209,17 +220,13 @@ def _means(
         for row in sorted(rows, key=lambda r: labels[r]):
             lacking = kept & ~finite[row, column]
             if lacking.any():
-                bad = _counted_of(int(lacking.sum()), len(keys))
+                bad = f"{int(lacking.sum())} of {counted(len(keys), unit)}"
                 which = "" if lacking.all() else f" ({listed(names[lacking])})"
                 notes.append(f"{title}: n/a for {labels[row]}, no finite value on {bad}{which}")
             else:
                 # One contiguous sum per row: its last bit does not depend on which other rows are on the board.
                 means[row, column] = np.ascontiguousarray(values[row, column, kept]).mean()
     return means, notes
-
-
-def _counted_of(number: int, total: int) -> str:
-    return f"{number} of {counted(total)}"
 
 
 def _ranks(

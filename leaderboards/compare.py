@@ -12,7 +12,7 @@ import pandas as pd
 from tgfbench.benchmark.errors import UsageError, suggest
 from tgfbench.benchmark.registry import normalise
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.grouping import counted, listed
+from tgfbench.leaderboards.grouping import listed
 from tgfbench.leaderboards.intervals import image_draws, percentile_interval, resampled_means
 from tgfbench.leaderboards.significance import ALPHA, holm, images_needed, signed_rank_tests
 
@@ -166,15 +166,15 @@ def _differences(a: Board, b: Board) -> list[str]:
         if getattr(a, name) != getattr(b, name)
     ]
     if set(a.keys) != set(b.keys):
-        found.append(f"images ({a.images} and {b.images}, {len(set(a.keys) & set(b.keys))} in common)")
+        found.append(f"{a.unit}s ({a.images} and {b.images}, {len(set(a.keys) & set(b.keys))} in common)")
     elif a.fingerprint != b.fingerprint:
         found.append("the content of the images (data fingerprint)")
     if a.protocol == b.protocol:
         ours, theirs = a.metrics["version"].to_dict(), b.metrics["version"].to_dict()
         for metric in (name for name in ours if ours[name] != theirs.get(name, ours[name])):
             found.append(f"the version of {metric} ({ours[metric]}, {theirs[metric]})")
-    return found or ["the images they have scores for"]
+    return found or [f"the {a.unit}s they have scores for"]
 
 
 def _title(board: Board) -> str:
-    return f"{board.dataset} ({board.split}, {counted(board.images)}, protocol {board.protocol})"
+    return f"{board.dataset} ({board.split}, {board.counted}, protocol {board.protocol})"

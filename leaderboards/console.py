@@ -107,7 +107,7 @@ def comparisons_to_console(comparisons: Sequence[Comparison]) -> RenderableType:
 def _comparison(found: Comparison) -> list[RenderableType]:
     a, b = (visible_text(label) for label in found.labels)
     board = found.board
-    place = visible_text(f"{board.dataset} ({board.split}, {counted(board.images)}), protocol {board.protocol}")
+    place = visible_text(f"{board.dataset} ({board.split}, {board.counted}), protocol {board.protocol}")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=True)
     for title in ("Metric", "A", "B", "A − B", f"{LEVEL:.0%} interval", "p (Holm)", "A : = : B", "effect"):
         table.add_column(title, justify="left" if title == "Metric" else "right", no_wrap=True)
@@ -119,7 +119,7 @@ def _comparison(found: Comparison) -> list[RenderableType]:
         table.add_row(
             Text(visible_text(row["title"]) + arrow), *numbers[:3], Text(f"[{numbers[3]}, {numbers[4]}]"),
             f"{row['p_holm']:.2g}", f"{row['wins_a']} : {row['equal']} : {row['wins_b']}", f"{row['effect']:+.2f}",
-            Text(_verdict(row)),
+            Text(_verdict(row, board.unit)),
         )  # fmt: skip
     return [
         Text(place, style="bold"),
@@ -127,21 +127,21 @@ def _comparison(found: Comparison) -> list[RenderableType]:
         Text(f"B: {b} (run {found.runs[1]})"),
         table,
         Text(
-            "p: Wilcoxon signed-rank test over images, Holm's adjustment over the metrics of this table. "
-            "A : = : B: images on which A is better, both are equal, B is better (without a direction: larger). "
-            "effect: rank-biserial correlation, positive where A is larger.",
+            f"p: Wilcoxon signed-rank test over {board.unit}s, Holm's adjustment over the metrics of this table. "
+            f"A : = : B: {board.unit}s on which A is better, both are equal, B is better (without a direction: "
+            "larger). effect: rank-biserial correlation, positive where A is larger.",
             style="dim",
         ),
         Text(""),
     ]
 
 
-def _verdict(row: pd.Series) -> str:
+def _verdict(row: pd.Series, unit: str) -> str:
     if row["p_holm"] < ALPHA:
         return {"a": "A is better", "b": "B is better"}.get(row["better"], "A differs from B")
     if pd.isna(row["needed"]):
         return "no effect"
-    return f"not separated by {counted(row['images'])}; about {row['needed']:,.0f} would be needed"
+    return f"not separated by {counted(row['images'], unit)}; about {row['needed']:,.0f} would be needed"
 
 
 def _shown(cell: Cell) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tgfbench.leaderboards.board import Board
+from tgfbench.leaderboards.grouping import counted
 from tgfbench.leaderboards.significance import Friedman, tie_groups
 from tgfbench.leaderboards.text import visible_text
 
@@ -31,11 +32,11 @@ def critical_difference_diagram(board: Board, image_format: Literal["svg", "png"
     if found is None:
         return None
     labels = [visible_text(board.rows["label"].iloc[row]) for row in found.rows]
-    return to_bytes(draw(labels, found.friedman), image_format)
+    return to_bytes(draw(labels, found.friedman, board.unit), image_format)
 
 
-def draw(labels: Sequence[str], test: Friedman) -> Figure:
-    """Draw the diagram of a Friedman test; labels are in the order of its mean ranks' entries."""
+def draw(labels: Sequence[str], test: Friedman, unit: str = "image") -> Figure:
+    """Draw the diagram of a Friedman test over images or seeds; labels are in the order of its mean ranks' entries."""
     ranks, count = test.mean_ranks, len(labels)
     groups = tie_groups(ranks, test.critical_difference)
     order = np.argsort(ranks, kind="stable")
@@ -67,7 +68,7 @@ def draw(labels: Sequence[str], test: Friedman) -> Figure:
         width = min(test.critical_difference, count - 1)
         line([at(1), at(1 + width)], [-0.42, -0.42], 1.6)
         least = f"{test.critical_difference:.2f}"
-        text(at(1), -0.58, f"critical difference {least}, {test.images} images", ha="left")
+        text(at(1), -0.58, f"critical difference {least}, {counted(test.images, unit)}", ha="left")
     for side, members in ((-1, left), (1, right[::-1])):
         for place, row in enumerate(members):
             y = top + 0.24 * place

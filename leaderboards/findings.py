@@ -22,9 +22,10 @@ def findings(board: Board) -> list[str]:
     ]
     if np.isfinite(overall.friedman.statistic):
         verdict = "differ" if overall.friedman.p < ALPHA else "do not differ significantly"
+        friedman = overall.friedman
         sentences.append(
-            f"Rank per image, averaged over metrics: the rows {verdict} (Friedman, p = {overall.friedman.p:.2g}); two "
-            f"mean ranks must be {overall.friedman.critical_difference:.2f} apart (Nemenyi, {counted(board.images)})."
+            f"Rank per {board.unit}, averaged over metrics: the rows {verdict} (Friedman, p = {friedman.p:.2g}); two "
+            f"mean ranks must be {friedman.critical_difference:.2f} apart (Nemenyi, {board.counted})."
         )
     first, second = (str(board.rows["label"].iloc[row]) for row in overall.rows[:2])
     if overall.pairs.differ[0, 1]:
@@ -33,7 +34,7 @@ def findings(board: Board) -> list[str]:
         needed = overall.images_to_separate_the_first_two
         enough = f"about {needed:,} would be" if needed else "at an effect of zero no number is"
         sentences.append(
-            f"{counted(board.images)} {'is' if board.images == 1 else 'are'} not enough to separate {first} and "
+            f"{board.counted} {'is' if board.images == 1 else 'are'} not enough to separate {first} and "
             f"{second}, first and second by that rank; {enough}."
         )
     return sentences

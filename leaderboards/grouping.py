@@ -7,6 +7,7 @@ the same version of every metric that both have. A run that lacks a metric altog
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ import pandas as pd
 
 from tgfbench.benchmark.errors import MAX_LISTED
 from tgfbench.leaderboards.frames import options_of
+
+_SEED = re.compile(r"seed \d+")
 
 DISTINGUISHING = {"text_policy": "text", "weights_origin": "weights by"}
 """Columns that may tell two runs of one method and checkpoint apart, with the word the label uses; options besides."""
@@ -77,7 +80,8 @@ def group_runs(runs: pd.DataFrame, scores: pd.DataFrame, expected: dict[str, tup
             for run in part.index.difference(scored.index):
                 row = part.loc[run]
                 fullest.notes.append(
-                    f"not ranked: {plain_label(row)} (run {run}): {row['images']} of {row['images']} images missing"
+                    f"not ranked: {plain_label(row)} (run {run}): {row['images']} of "
+                    f"{row['images']} {unit_of(fullest.expected)}s missing"
                 )
     groups.sort(key=lambda g: (-len(g.keys), -g.asked, g.generation, -len(g.labels), -g.finished.value, g.fingerprint))
     for group in groups:
@@ -95,6 +99,12 @@ def listed(names: Iterable[str]) -> str:
     """Join names with commas, the first 20 only."""
     every = list(names)
     return ", ".join(every[:MAX_LISTED]) + (f", … ({len(every)} in all)" if len(every) > MAX_LISTED else "")
+
+
+def unit_of(keys: Iterable[str]) -> str:
+    """Return what scores are given for, ``seed`` where every key is ``seed N`` (a training each), else ``image``."""
+    every = list(keys)
+    return "seed" if every and all(map(_SEED.fullmatch, every)) else "image"
 
 
 def counted(number: int, noun: str = "image") -> str:
@@ -157,7 +167,8 @@ def _by_images(
             twin = f" (run {run})" if label in groups[0].labels.values() else ""
             number, names = _missing(other)
             named = f" ({names})" if names else ""
-            groups[0].notes.append(f"not ranked: {label}{twin}: {number} of {other.asked} images missing{named}")
+            missing = f"{number} of {other.asked} {unit_of(expected)}s missing"
+            groups[0].notes.append(f"not ranked: {label}{twin}: {missing}{named}")
     return groups
 
 
@@ -224,6 +235,7 @@ def _missing(group: Group) -> tuple[int, str]:
 def _differences(group: Group, main: Group) -> list[str]:
     found = []
     mine, others = set(group.expected), set(main.expected)
+    unit = unit_of(mine)
     if group.fingerprint != main.fingerprint:
         if mine == others:
             found.append(
@@ -231,13 +243,13 @@ def _differences(group: Group, main: Group) -> list[str]:
                 f"data fingerprint {group.fingerprint[:12]} instead of {main.fingerprint[:12]}"
             )
         elif mine < others and group.asked < main.asked:
-            found.append(f"{group.asked} of {main.asked} images (as run with --limit {group.asked})")
+            found.append(f"{group.asked} of {main.asked} {unit}s (as run with --limit {group.asked})")
         else:
             shared = "none" if not mine & others else str(len(mine & others))
-            found.append(f"other images: {len(mine)}, of which {shared} are also among the main board's {len(others)}")
+            found.append(f"other {unit}s: {len(mine)}, of which {shared} are also among the main board's {len(others)}")
     number, names = _missing(group)
     if number:
-        found.append(f"missing scores for {counted(number)}: {names}")
+        found.append(f"missing scores for {counted(number, unit)}: {names}")
     for metric, version in sorted(group.versions.items()):
         if main.versions.get(metric, version) != version:
             found.append(f"metric {metric} version {version} instead of {main.versions[metric]}")

@@ -29,12 +29,12 @@ LEGEND = {
 }
 ORIGIN_MARKS = {"authors": "A", "project": "P", "user": "U"}
 READING = (
-    "Every number is a mean over images, the same images for every row of a table; in brackets its 95 % bootstrap "
-    "interval over images. ↑: higher is better, ↓: lower is better; of the ranked rows the best is bold, the second "
-    "best underlined. ≈: does not differ significantly from the best (paired Wilcoxon test over images, Holm's "
-    "adjustment over all pairs of the column, level 0.05). Average rank: mean over the metrics with a direction, ties "
-    "sharing a rank; place: 95 % interval of the position another draw of images would give. "
-    "Source images are listed last and not ranked."
+    "Every number is a mean over images (over trainings with different seeds, where a table counts seeds), the same "
+    "for every row of a table; in brackets its 95 % bootstrap interval over them. ↑: higher is better, ↓: lower is "
+    "better; of the ranked rows the best is bold, the second best underlined. ≈: does not differ significantly from "
+    "the best (paired Wilcoxon test over images or seeds, Holm's adjustment over all pairs of the column, level 0.05). "
+    "Average rank: mean over the metrics with a direction, ties sharing a rank; place: 95 % interval of the position "
+    "another draw of images or seeds would give. Source images are listed last and not ranked."
 )
 
 Emphasis = Literal["", "best", "second"]
@@ -169,8 +169,8 @@ def _marks(row: pd.Series) -> str:
 
 def _images(board: Board) -> str:
     if board.images == board.asked:
-        return counted(board.images)
-    return f"{board.images} of {counted(board.asked)}"
+        return board.counted
+    return f"{board.images} of {counted(board.asked, board.unit)}"
 
 
 def _facts(board: Board, marks: list[str]) -> list[str]:
@@ -193,7 +193,8 @@ def _seen(board: Board) -> list[str]:
     notes = []
     for _, row in board.rows.iterrows():
         if row["seen_in_training"] > 0:
-            notes.append(f"{row['label']}: seen in training: {row['seen_in_training']} of {counted(board.asked)}")
+            total = "" if board.unit == "seed" else f" of {counted(board.asked)}"
+            notes.append(f"{row['label']}: seen in training: {row['seen_in_training']}{total}")
         if row["training_note"]:
             notes.append(f"{row['label']}: perhaps seen in training: {row['training_note']}")
     return notes

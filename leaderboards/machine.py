@@ -32,7 +32,7 @@ def render_json(boards: Sequence[Board], introduction: Sequence[str] = ()) -> st
     """Render all boards as one object; a value that does not exist is null."""
     content = {
         "schema": JSON_SCHEMA,
-        "intervals": {"level": LEVEL, "draws": DRAWS, "kind": "percentile bootstrap over images"},
+        "intervals": {"level": LEVEL, "draws": DRAWS, "kind": "percentile bootstrap over images or seeds"},
         "tests": {"level": ALPHA, "pairs": "Wilcoxon signed-rank, Holm over the pairs of a metric"},
         "introduction": introduction,
         "overall": [
@@ -72,7 +72,10 @@ def _board(board: Board) -> dict[str, Any]:
         for metric, card in board.metrics.iterrows()
     ]
     return {
-        **{name: getattr(board, name) for name in ("dataset", "split", "protocol", "fingerprint", "images", "asked")},
+        **{
+            name: getattr(board, name)
+            for name in ("dataset", "split", "protocol", "fingerprint", "unit", "images", "asked")
+        },
         "main": not board.differences,
         "differences": board.differences,
         "notes": board.notes,

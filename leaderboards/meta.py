@@ -96,13 +96,13 @@ def render_meta(boards: Sequence[Board]) -> str:
     parts = [
         "# How the metrics agree",
         "τ: Kendall's rank correlation between the orders that two metrics give the ranked rows, directions taken into "
-        "account; below the diagonal by the means, above it averaged over images.",
+        "account; below the diagonal by the means, above it averaged over images (or seeds).",
     ]
     for board in boards:
         found = None if board.differences else analyse_metrics(board)
         if found is None:
             continue
-        heading = f"{board.dataset} ({board.split}, {counted(board.images)}), protocol {board.protocol}"
+        heading = f"{board.dataset} ({board.split}, {board.counted}), protocol {board.protocol}"
         parts += [f"## {markdown_text(visible_text(heading))}", _taus(found), *_summary(found), _influence(found)]
     if len(parts) == 2:
         parts.append("No board has three ranked rows and two metrics that count.")

@@ -30,7 +30,7 @@ def rank_plot(board: Board) -> str:
     axes.plot(ranks, at, "o", color=INK, markersize=5)
     axes.set_yticks(at, labels=labels, parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlabel("average rank, 95 % interval over images (left is better)")
+    axes.set_xlabel(f"average rank, 95 % interval over {board.unit}s (left is better)")
     axes.grid(axis="x", color=INK, alpha=0.15)
     return _inline(_inked(figure), f"rank-{_name(board)}")
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from tgfbench.benchmark.errors import UsageError, suggest
 from tgfbench.benchmark.registry import normalise
-from tgfbench.leaderboards.grouping import listed
+from tgfbench.leaderboards.frames import options_of
+from tgfbench.leaderboards.grouping import listed, plain_label
+
+AUDIT = "audit"
+"""Protocol of text-guidance audits: a preset shows their numbers in the rows of the runs they belong to."""
 
 _CORE = ("EN", "SD", "SF", "AG", "MI", "SCD", "CC", "PSNR", "MSE", "SSIM", "MS-SSIM", "VIF", "Qabf")
 _AUDIT = ("Specificity", "Contrast gain", "Gradient gain", "Information gain", "PSNR over wrong")
@@ -35,7 +40,7 @@ class Preset:
         name: for ``--preset``.
         purpose: what it answers.
         datasets: all of them count; their test split.
-        metrics: what counts, by protocol; all metrics of a protocol weigh the same.
+        metrics: what counts, by protocol; all metrics of a board weigh the same.
         prompted: runs of methods that are steered by a prompt count only with the dataset's own texts.
     """
 
@@ -67,7 +72,8 @@ class Preset:
                 expected=f"runs on the test split of {listed(self.datasets)}",
                 hint=f"tgfbench run -m all -d {','.join(self.datasets)} --data-root DIR",
             )
-        return runs[runs["run_id"].isin(scores["run_id"])], scores, metrics[self._holds(metrics)]
+        runs, metrics = runs[runs["run_id"].isin(scores["run_id"])], metrics[self._holds(metrics)]
+        return join_audits(runs, scores, metrics) if AUDIT in self.metrics else (runs, scores, metrics)
 
     def _holds(self, frame: pd.DataFrame) -> pd.Series:
         held = pd.Series(False, index=frame.index)
@@ -85,6 +91,8 @@ class Preset:
         ]
         if absent:
             lines.append(f"Incomplete: this store holds no run on {listed(absent)}.")
+        if AUDIT in self.metrics:
+            lines += _verdicts(runs)
         return tuple(lines)
 
 
@@ -101,6 +109,77 @@ def find_preset(name: str) -> Preset:
     raise UsageError(f"making the board {name}", found="no preset of that name", hint=hint)
 
 
+def join_audits(
+    runs: pd.DataFrame, scores: pd.DataFrame, metrics: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Put the numbers of every audit into the rows of the runs of the same method on the same images.
+
+    Method, weights, options, texts and images must agree; of several such audits the newest counts. Metrics of an audit
+    that found a run are called ``audit …`` there. An audit that found none keeps its own row under its own protocol.
+    """
+    records = {str(row["run_id"]): row for row in runs.to_dict("records")}
+    audited = set(scores.loc[scores["protocol"] == AUDIT, "run_id"].astype(str))
+    newest: dict[tuple[str, ...], str] = {}
+    for run in sorted(audited, key=lambda run: (str(records[run]["finished_at"]), run)):
+        newest[_alike(records[run])] = run
+    own = scores[scores["protocol"] != AUDIT]
+    places = own[["run_id", "protocol"]].drop_duplicates().astype(str)
+    parts, found = [own.astype({"metric": str, "protocol": str})], set()
+    for run, protocol in sorted(places.itertuples(index=False, name=None)):
+        audit = newest.get(_alike(records[run]))
+        if audit is None:
+            continue
+        found.add(audit)
+        part = scores[(scores["run_id"] == audit) & (scores["protocol"] == AUDIT)]
+        parts.append(part.assign(run_id=run, protocol=protocol, metric=[f"{AUDIT} {name}" for name in part["metric"]]))
+        verdict = (options_of(str(records[audit].get("card", ""))) or {}).get("verdict")
+        if verdict:
+            card = options_of(str(records[run].get("card", ""))) or {}
+            records[run] = {**records[run], "card": json.dumps({**card, "verdict": verdict}, sort_keys=True)}
+    superseded = {run for run in audited if newest[_alike(records[run])] in found}
+    left = audited - superseded
+    parts.append(scores[scores["run_id"].isin(left) & (scores["protocol"] == AUDIT)])
+    kept = [row for run, row in records.items() if run not in superseded or run in set(places["run_id"])]
+    joined = pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(kept, columns=runs.columns), joined, _with_audit(metrics, sorted(set(places["protocol"])))
+
+
+def _alike(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a run and its audit have in common."""
+    options = {name: value for name, value in (options_of(str(run["options"])) or {}).items() if name != "prompts"}
+    facts = ("dataset", "split", "fingerprint", "method", "weights", "weights_origin", "text_policy")
+    return (*(str(run[name]) for name in facts), json.dumps(options, sort_keys=True))
+
+
+def _with_audit(metrics: pd.DataFrame, protocols: list[str]) -> pd.DataFrame:
+    """Add the audit's metrics to protocols, after the metrics these have."""
+    audit = metrics[metrics["protocol"] == AUDIT]
+    behind = 1 + max(metrics["order"], default=0)
+    added = [
+        audit.assign(
+            protocol=protocol,
+            metric=[f"{AUDIT} {name}" for name in audit["metric"]],
+            title=[f"{title} (audit)" for title in audit["title"]],
+            order=audit["order"] + behind,
+        )
+        for protocol in protocols
+    ]
+    return pd.concat([metrics, *added], ignore_index=True)
+
+
+def _verdicts(runs: pd.DataFrame) -> list[str]:
+    """Return a line per dataset with the verdicts of its audits."""
+    said: dict[str, dict[str, str]] = {}
+    for row in runs.to_dict("records"):
+        verdict = (options_of(str(row.get("card", ""))) or {}).get("verdict")
+        if verdict:
+            said.setdefault(str(row["dataset"]), {})[plain_label(pd.Series(row))] = str(verdict)
+    return [
+        f"What the audit says on {dataset}: {'; '.join(f'{label}: {verdict}' for label, verdict in sorted(by.items()))}."
+        for dataset, by in sorted(said.items())
+    ]
+
+
 def _steered(card: str) -> bool:
     try:
         return json.loads(card or "{}").get("text_use") == "test"
@@ -114,7 +193,7 @@ PRESETS = (
         "text-guided",
         "How good are the images when the text says what matters?",
         ("ems-lite", "ivt", "vlf", "llvip", "msrs"),
-        {"correct": _CORE, "audit": _AUDIT},
+        {"correct": _CORE, AUDIT: _AUDIT},
         prompted=True,
     ),
     Preset(

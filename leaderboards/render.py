@@ -132,10 +132,10 @@ def render_csv(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str
     ends = [f"{name} {end}" for name in ("average_rank", "place", *metrics) for end in ("low", "high")]
     reported = [{(found.run, found.metric): found.value for found in reported_values(board)} for board in boards]
     claimed = [metric for metric in metrics if any(metric == key[1] for found in reported for key in found)]
-    head = ["dataset", "split", "protocol", "images", *_RUN_COLUMNS, "run_id", "differences", "average_rank"]
+    head = ["dataset", "split", "protocol", "images", "unit", *_RUN_COLUMNS, "run_id", "differences", "average_rank"]
     writer.writerow([*head, *metrics, *ends, *(f"{metric} reported" for metric in claimed)])
     for board, claims in zip(boards, reported, strict=True):
-        place = [board.dataset, board.split, board.protocol, board.images]
+        place = [board.dataset, board.split, board.protocol, board.images, board.unit]
         found = board.evidence.intervals
         for number, (run, row) in enumerate(board.rows.iterrows()):
             at = {str(metric): column for column, metric in enumerate(board.means.columns)}

@@ -84,14 +84,39 @@ def test_a_preset_takes_its_datasets_protocol_and_metrics_only(two, preset):
     assert preset.datasets[-1] in lacking[0]
 
 
+AUDITED = {"Specificity": [0.1, 0.2], "Text moves": [3.0, 4.0]}
+
+
 def test_the_text_guided_preset_holds_the_audit_beside_the_quality(store):
     for dataset in ("ivt", "vlf"):
         for method in ("first", "second"):
-            run = store.run(method, {"VIF": [1.0, 2.0]}, protocol="correct", dataset=dataset)
-            store.score(run, {"Specificity": [0.1, 0.2], "Text moves": [3.0, 4.0]}, protocol="audit")
+            store.run(method, {"VIF": [1.0, 2.0]}, protocol="correct", dataset=dataset)
+            for day, factor in (("02", 1.0), ("01", 9.0)):
+                values = {name: [factor * value for value in column] for name, column in AUDITED.items()}
+                facts = {
+                    "options": '{"prompts": "generated, version 1"}',
+                    "card": json.dumps({"verdict": "does little"}),
+                }
+                store.run(method, values, protocol="audit", dataset=dataset, finished_at=f"2025-03-{day}", **facts)
+    preset = find_preset("text-guided")
+    frames = preset.select(*store.frames)
+    boards = build_boards(*frames)
+    assert [(board.dataset, board.protocol) for board in boards] == [("ivt", "correct"), ("vlf", "correct")]
+    assert list(boards[0].means.columns) == ["VIF", "audit Specificity"]
+    assert boards[0].means["audit Specificity"].tolist() == pytest.approx([0.15, 0.15]), "the newest audit"
+    assert [overall.group for overall in overall_boards(boards)] == [QUALITY, TEXT]
+    assert "on ivt: first: does little; second: does little." in preset.introduction(frames[0])[-2]
+
+
+def test_an_audit_of_other_images_or_options_keeps_its_own_board(store):
+    store.run("first", {"VIF": [1.0, 2.0]}, protocol="correct", dataset="ivt")
+    store.run("first", AUDITED, protocol="audit", dataset="ivt", fingerprint="0" * 64)
+    store.run("first", AUDITED, protocol="audit", dataset="ivt", options='{"masks": "labels", "prompts": "file"}')
     frames = find_preset("text-guided").select(*store.frames)
-    assert [overall.group for overall in overall_boards(build_boards(*frames))] == [TEXT, QUALITY]
-    assert set(frames[2]["metric"]) == {"VIF", "Specificity"}
+    boards = build_boards(*frames)
+    assert {board.protocol for board in boards} == {"audit", "correct"}
+    assert [list(board.means.columns) for board in boards if board.protocol == "correct"] == [["VIF"]]
+    assert set(frames[0]["run_id"]) == set(store.frames[0]["run_id"])
 
 
 def test_a_prompted_preset_leaves_out_steered_methods_without_the_datasets_texts(store):

@@ -105,8 +105,8 @@ def test_markdown_equals_the_golden_text(example):
 def test_csv_holds_metadata_and_full_precision(example):
     text = render_csv(build_boards(*example.frames))
     frame = pd.read_csv(io.StringIO(text), keep_default_na=False)
-    named = "dataset split protocol images method weights weights_origin reconstruction text_policy seen_in_training"
-    extra = "options run_id differences average_rank VIF MSE EN CC"
+    named = "dataset split protocol images unit method weights weights_origin reconstruction text_policy"
+    extra = "seen_in_training options run_id differences average_rank VIF MSE EN CC"
     ends = [f"{name} {end}" for name in ("average_rank", "place", "VIF", "MSE", "EN", "CC") for end in ("low", "high")]
     assert list(frame.columns) == [*named.split(), *extra.split(), *ends, "VIF reported"]
     assert list(frame["MSE low"]) == ["11.0", "1.0", "99.5", "-1.0", ""]
