@@ -10,15 +10,16 @@ import pytest
 from tgfbench.leaderboards.site import build_site
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SYSTEM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
+    """The system's Chromium, else the one of `playwright install chromium`."""
     with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        if not SYSTEM and not Path(driver.chromium.executable_path).is_file():
+            pytest.skip("no Chromium: install one, or run `playwright install chromium`")
+        running = driver.chromium.launch(executable_path=SYSTEM, args=["--no-sandbox", "--disable-gpu"])
         yield running
         running.close()
 
