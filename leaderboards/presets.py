@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tgfbench.benchmark.errors import UsageError, suggest
@@ -61,7 +62,7 @@ class Preset:
         wanted = {normalise(name) for name in self.datasets}
         kept = runs["dataset"].map(lambda name: normalise(str(name)) in wanted) & (runs["split"] == "test")
         if self.prompted and "card" in runs:
-            steered = runs["card"].map(_steered)
+            steered = np.array([_card(run).get("text_use") == "test" for run in runs.to_dict("records")], dtype=bool)
             kept &= ~steered | (runs["text_policy"] == "dataset")
         runs = runs[kept]
         scores = scores[self._holds(scores) & scores["run_id"].isin(runs["run_id"])]
@@ -132,10 +133,8 @@ def join_audits(
         found.add(audit)
         part = scores[(scores["run_id"] == audit) & (scores["protocol"] == AUDIT)]
         parts.append(part.assign(run_id=run, protocol=protocol, metric=[f"{AUDIT} {name}" for name in part["metric"]]))
-        verdict = (options_of(str(records[audit].get("card", ""))) or {}).get("verdict")
-        if verdict:
-            card = options_of(str(records[run].get("card", ""))) or {}
-            records[run] = {**records[run], "card": json.dumps({**card, "verdict": verdict}, sort_keys=True)}
+        card = {**_card(records[run]), "verdict": _card(records[audit]).get("verdict", "")}
+        records[run] = {**records[run], "card": json.dumps(card, sort_keys=True)}
     superseded = {run for run in audited if newest[_alike(records[run])] in found}
     left = audited - superseded
     parts.append(scores[scores["run_id"].isin(left) & (scores["protocol"] == AUDIT)])
@@ -144,7 +143,7 @@ def join_audits(
     return pd.DataFrame(kept, columns=runs.columns), joined, _with_audit(metrics, sorted(set(places["protocol"])))
 
 
-def _alike(run: Mapping[str, Any]) -> tuple[str, ...]:
+def _alike(run: Mapping[Any, Any]) -> tuple[str, ...]:
     """Return what a run and its audit have in common."""
     options = {name: value for name, value in (options_of(str(run["options"])) or {}).items() if name != "prompts"}
     facts = ("dataset", "split", "fingerprint", "method", "weights", "weights_origin", "text_policy")
@@ -171,20 +170,19 @@ def _verdicts(runs: pd.DataFrame) -> list[str]:
     """Return a line per dataset with the verdicts of its audits."""
     said: dict[str, dict[str, str]] = {}
     for row in runs.to_dict("records"):
-        verdict = (options_of(str(row.get("card", ""))) or {}).get("verdict")
+        verdict = _card(row).get("verdict")
         if verdict:
             said.setdefault(str(row["dataset"]), {})[plain_label(pd.Series(row))] = str(verdict)
-    return [
-        f"What the audit says on {dataset}: {'; '.join(f'{label}: {verdict}' for label, verdict in sorted(by.items()))}."
-        for dataset, by in sorted(said.items())
-    ]
+    lines = []
+    for dataset, by_label in sorted(said.items()):
+        verdicts = "; ".join(f"{label}: {verdict}" for label, verdict in sorted(by_label.items()))
+        lines.append(f"What the audit says on {dataset}: {verdicts}.")
+    return lines
 
 
-def _steered(card: str) -> bool:
-    try:
-        return json.loads(card or "{}").get("text_use") == "test"
-    except (ValueError, AttributeError):
-        return False
+def _card(run: Mapping[Any, Any]) -> dict[str, Any]:
+    card = run.get("card")
+    return (options_of(card) if isinstance(card, str) else None) or {}
 
 
 PRESETS = (

@@ -105,7 +105,7 @@ def test_the_text_guided_preset_holds_the_audit_beside_the_quality(store):
     assert list(boards[0].means.columns) == ["VIF", "audit Specificity"]
     assert boards[0].means["audit Specificity"].tolist() == pytest.approx([0.15, 0.15]), "the newest audit"
     assert [overall.group for overall in overall_boards(boards)] == [QUALITY, TEXT]
-    assert "on ivt: first: does little; second: does little." in preset.introduction(frames[0])[-2]
+    assert "on ivt: first: does little; second: does little." in preset.introduction(frames[0])[2]
 
 
 def test_an_audit_of_other_images_or_options_keeps_its_own_board(store):
