@@ -1,0 +1,77 @@
+"""What decides the training of a segmenter, besides the images and the seed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from tgfbench.benchmark.errors import suggest
+from tgfbench.metrics.downstream.base import Recipe
+from tgfbench.metrics.downstream.segmentation_networks import HUB_PREFIX, NETWORKS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class SegmentationRecipe(Recipe):
+    """A training of a segmenter with cross-entropy.
+
+    ``model`` is one of ``segformer-b0`` … ``segformer-b5``, ``deeplabv3plus-r18``, ``-r50``, ``-r101`` and
+    ``fast-scnn``, or ``hf:`` with the folder or hub name of a SegFormer of the library transformers, whose weights are
+    then the start.
+
+    Attributes:
+        crop: (height, width) of the training crops in pixels.
+        scale: smallest and largest random scale of a training image, relative to ``image_size``.
+        largest_class: a crop is drawn again, up to ten times, while one class covers more than this share of it.
+        flip: probability of a horizontal flip.
+        distortion: random brightness, contrast, saturation and hue.
+        iterations: least number of steps; where given, ``epochs`` is replaced by the fewest that hold them.
+        optimiser: ``adamw`` or ``sgd``.
+        weight_decay: none for norms.
+        momentum: of ``sgd``.
+        head_rate: learning rate of the heads relative to that of the backbone.
+        warmup: steps of linear warm-up, at most half the training.
+        power: of the polynomial decay to 0 that follows.
+        class_weights: of the cross-entropy: ``equal``, ``inverse-sqrt`` (one over the square root of a class's share of
+            the training pixels, mean 1 over the classes that occur), or a number for each class of the dataset.
+    """
+
+    crop: tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]]
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    largest_class: Annotated[float, Field(gt=0, le=1)] = 0.75
+    flip: Share = 0.5
+    distortion: bool = True
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    momentum: Share = 0.9
+    head_rate: Positive = 1.0
+    warmup: Annotated[int, Field(ge=0)] = 0
+    power: Positive = 1.0
+    class_weights: Literal["equal", "inverse-sqrt"] | tuple[Annotated[float, Field(ge=0)], ...] = "equal"
+
+    @field_validator("model")
+    @classmethod
+    def _known(cls, model: str) -> str:
+        if model in NETWORKS or model.removeprefix(HUB_PREFIX) not in ("", model):
+            return model
+        raise ValueError(f"a segmentation network, or {HUB_PREFIX}FOLDER_OR_HUB_NAME; {suggest(model, NETWORKS)}")
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("the smaller scale first")
+        return scale
+
+    @property
+    def hub(self) -> str | None:
+        """Folder or hub name of the SegFormer of transformers to train, or None."""
+        return self.model.removeprefix(HUB_PREFIX) if self.model.startswith(HUB_PREFIX) else None
+
+    def steps(self, images: int) -> tuple[int, int]:
+        """Return the steps an epoch and the number of epochs; images that fill no batch wait for the next epoch."""
+        each = max(1, images // self.batch)
+        return each, self.epochs if self.iterations is None else -(-self.iterations // each)
