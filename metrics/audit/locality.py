@@ -25,7 +25,8 @@ POINTING_BLUR = 0.01
 
 def change_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the absolute difference of two uint8 (H, W, 3) images, averaged over the channels: float32 (H, W)."""
-    return cv2.absdiff(first, second).astype(np.float32).mean(axis=2)
+    total = cv2.transform(cv2.absdiff(first, second).astype(np.float32), np.ones((1, 3), np.float32))
+    return total / np.float32(3)
 
 
 def energy_share(change: np.ndarray, mask: np.ndarray) -> float:
