@@ -251,6 +251,11 @@ def profile_methods(
         label = f"{cost.method}@{cost.weights}" if cost.weights else cost.method
         numbers = (f"{cost.seconds:.3f}", f"{cost.peak_mib:.0f}", f"{cost.parameters:,}", f"{cost.gflops:.2f}")
         console.print(escape(row.format(label, *numbers, cost.device)))
+        if cost.autocast:
+            half = cost.autocast
+            numbers = (f"{half.seconds:.3f}", f"{half.peak_mib:.0f}", "", "")
+            note = f"float16 autocast, deviates by {half.deviation:.2g} of the range"
+            console.print(row.format("", *numbers, note))
     return not failed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -33,7 +34,13 @@ class FusionBatch:
 
 
 class Reported(BaseModel):
-    """A number printed by the method's own paper, shown beside the measured one and never mixed with it."""
+    """A published number, shown beside the measured one and never mixed with it.
+
+    Attributes:
+        dataset, metric: registry names.
+        value: as printed.
+        source: the method's own paper or repository, or the paper that tested the authors' weights again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,6 +48,21 @@ class Reported(BaseModel):
     metric: str
     value: float
     source: str
+
+
+def reported(source: str, metrics: Sequence[str], rows: Mapping[str, Sequence[float]]) -> tuple[Reported, ...]:
+    """Return the numbers of a printed table.
+
+    Args:
+        source: of the table.
+        metrics: its columns.
+        rows: values by dataset.
+    """
+    return tuple(
+        Reported(dataset=dataset, metric=metric, value=value, source=source)
+        for dataset, values in rows.items()
+        for metric, value in zip(metrics, values, strict=True)
+    )
 
 
 class MethodInfo(BaseModel):
@@ -59,7 +81,7 @@ class MethodInfo(BaseModel):
         weights: catalogue of named checkpoints, the default one first; empty where the method has no parameters.
         reconstruction: True where no authors' code is public and the network follows the paper's words only.
         trained_on: dataset names (with split) that the authors trained on.
-        reported: numbers printed in the paper.
+        reported: published numbers.
         tags: free words, e.g. "baseline", "source".
         version: raised whenever the output for the same weights may change; part of every run's identity.
     """

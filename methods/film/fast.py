@@ -41,6 +41,9 @@ def fuse(
         visible, infrared, text_feature: as for ``FILMNetwork.forward``.
         rows: of a strip; None chooses by device.
     """
+    if torch.is_autocast_enabled(visible.device.type):
+        # Products that are written in place cannot change their precision; the reference's layers can.
+        return network(visible=visible, infrared=infrared, text_feature=text_feature).float()
     height, width = visible.shape[-2:]
     rows = rows or (-(-CPU_PIXELS // width) if visible.device.type == "cpu" else height)
     texts = network.text_process(text_feature)

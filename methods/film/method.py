@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tgfbench.benchmark.errors import WeightsError
-from tgfbench.benchmark.text import FeatureFiles, TextEncoder
+from tgfbench.benchmark.text import FeatureFiles
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
 from tgfbench.methods._checkpoints import read_network, shipped_weights
-from tgfbench.methods._text import choose_encoder
-from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
+from tgfbench.methods._native import NativeMethod
+from tgfbench.methods._text import text_source
+from tgfbench.methods.base import FusionBatch, MethodInfo, reported
 from tgfbench.methods.colour import fuse_luma, luma
 from tgfbench.methods.film.fast import fuse
 from tgfbench.methods.film.network import build_network
 
-if TYPE_CHECKING:
-    from tgfbench.methods.film.objective import FILMObjective
-
 REPOSITORY = "https://github.com/Zhaozixiang1228/IF-FILM"
 ENCODER_OF_WIDTH = {768: "blip2-qformer", 384: "minilm"}
+ENCODER_ABSENT = {
+    "found": "neither text features nor a text encoder",
+    "expected": "BLIP-2 text features: the network has no text encoder of its own",
+    "hint": "text_features=FOLDER with <sample key>.npy, such as TextFeature/IVF/<dataset> of VLF "
+    f"({REPOSITORY}), or text_weights=FOLDER with the BLIP-2 model Salesforce/blip2-itm-vit-g",
+}
 PRINTED = {
     "paper, Table 1": {
         "msrs": (6.72, 43.17, 11.70, 3.84, 1.06, 0.73),
@@ -38,7 +41,7 @@ PRINTED = {
 """EN, SD, SF, AG, VIF and Qabf under the authors' evaluator, the protocol ``film``."""
 
 
-class FILM(FusionMethod):
+class FILM(NativeMethod):
     """Fusion of grey images, steered by the token features of a text.
 
     The authors feed BLIP-2 features of two paragraphs, one about each image, joined along the tokens. Only the mean
@@ -88,13 +91,14 @@ class FILM(FusionMethod):
         ),
         trained_on=("msrs (train)",),
         reported=tuple(
-            Reported(dataset=dataset, metric=metric, value=value, source=source)
+            number
             for source, rows in PRINTED.items()
-            for dataset, values in rows.items()
-            for metric, value in zip(("en", "sd", "sf", "ag", "vif", "qabf"), values, strict=True)
+            for number in reported(source, ("en", "sd", "sf", "ag", "vif", "qabf"), rows)
         ),
         tags=("native", "attention"),
     )
+
+    text_tokens: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -107,32 +111,13 @@ class FILM(FusionMethod):
         postprocess: Literal["authors", "plain"] = "authors",
     ) -> None:
         super().__init__(checkpoint, device)
-        if checkpoint is None:
-            raise WeightsError("loading FILM", found="no weights", hint="use load_method('film') for the shipped ones")
-        network, _ = read_network(checkpoint.path, build_network)
+        network, _ = read_network(self.checkpoint.path, build_network)
         self.network = network.to(self.device)
         self.postprocess = postprocess
         width = network.config["text_width"]
-        self.text: FeatureFiles | TextEncoder
-        if text_features is not None:
-            self.text = FeatureFiles(text_features, width)
-        elif text_weights is None and text_encoder in ("auto", "blip2-qformer") and width == 768:
-            raise WeightsError(
-                "loading FILM",
-                found="neither text features nor a text encoder",
-                expected="BLIP-2 text features: the network has no text encoder of its own",
-                hint="text_features=FOLDER with <sample key>.npy, such as TextFeature/IVF/<dataset> of VLF "
-                f"({REPOSITORY}), or text_weights=FOLDER with the BLIP-2 model Salesforce/blip2-itm-vit-g",
-            )
-        else:
-            self.text = choose_encoder("FILM", text_encoder, text_weights, width, ENCODER_OF_WIDTH)
-
-    @classmethod
-    def objective(cls, **options: Any) -> FILMObjective:
-        """Return what ``tgfbench train film`` minimises; the options are those of ``FILMObjective``."""
-        from tgfbench.methods.film.objective import FILMObjective
-
-        return FILMObjective(**options)
+        self.text = text_source(
+            "FILM", text_features, text_encoder, text_weights, width, ENCODER_OF_WIDTH, ENCODER_ABSENT
+        )
 
     @torch.inference_mode()
     def fuse(self, batch: FusionBatch) -> Tensor:
@@ -157,9 +142,6 @@ class FILM(FusionMethod):
         if isinstance(self.text, FeatureFiles):
             return self.text.read(key)[None].to(self.device)
         return self.text.encode([text]).tokens.to(self.device)
-
-    def provenance(self) -> dict[str, Any]:
-        return {"postprocess": self.postprocess, "text": self.text.identity, "network": self.network.config}
 
 
 def rounded_grey(visible: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,20 +11,18 @@ from torch import Tensor
 from tgfbench.benchmark.errors import DataError, WeightsError
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo, load_strict, read_checkpoint, sha256_of
 from tgfbench.methods._checkpoints import read_network, shipped_weights, without_prefix
-from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
+from tgfbench.methods._native import NativeMethod
+from tgfbench.methods.base import FusionBatch, MethodInfo
 from tgfbench.methods.colour import fuse_luma, luma
 from tgfbench.methods.ldfusion.fast import FastLDFusion
 from tgfbench.methods.ldfusion.network import SMALLEST, LDFusionNetwork, build_network
-
-if TYPE_CHECKING:
-    from tgfbench.methods.ldfusion.objective import LDFusionObjective
 
 REPOSITORY = "https://github.com/wyhlaowang/LDFusion"
 PARTS = {"Enc": "content_encoder1.", "Dec": "model_local."}
 """Beginning of a key by which the authors' encoder and decoder files are told apart."""
 
 
-class LDFusion(FusionMethod):
+class LDFusion(NativeMethod):
     """Fusion of luma by a network that was trained with language in the loss; prompts are ignored.
 
     Args:
@@ -76,20 +74,10 @@ class LDFusion(FusionMethod):
         postprocess: Literal["authors", "plain"] = "authors",
     ) -> None:
         super().__init__(checkpoint, device)
-        if checkpoint is None:
-            hint = "use load_method('ldfusion') for the shipped ones"
-            raise WeightsError("loading LDFusion", found="no weights", hint=hint)
-        network, self._partner = read_parts(checkpoint.path)
+        network, self._partner = read_parts(self.checkpoint.path)
         self.network = network.to(self.device)
         self.postprocess = postprocess
         self._fuse = FastLDFusion(self.network)
-
-    @classmethod
-    def objective(cls, **options: Any) -> LDFusionObjective:
-        """Return what ``tgfbench train ldfusion`` minimises; the options are those of ``LDFusionObjective``."""
-        from tgfbench.methods.ldfusion.objective import LDFusionObjective
-
-        return LDFusionObjective(**options)
 
     @torch.inference_mode()
     def fuse(self, batch: FusionBatch) -> Tensor:
@@ -108,7 +96,7 @@ class LDFusion(FusionMethod):
 
     def provenance(self) -> dict[str, Any]:
         partner = {"second_file_sha256": sha256_of(self._partner)} if self._partner else {}
-        return {"postprocess": self.postprocess, "network": self.network.config, **partner}
+        return {**super().provenance(), **partner}
 
 
 def read_parts(path: Path) -> tuple[LDFusionNetwork, Path | None]:

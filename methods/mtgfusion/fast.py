@@ -54,6 +54,9 @@ def fuse(network: MTGFusionNetwork, *, visible: Tensor, infrared: Tensor, **text
         visible, infrared: as for ``MTGFusionNetwork.forward``.
         **texts: ``tA``, ``tB``, ``tAB``, ``tAS`` and ``tBS``, likewise.
     """
+    if torch.is_autocast_enabled(visible.device.type):
+        # Products that are written in place cannot change their precision; the reference's layers can.
+        return network.fused(visible=visible, infrared=infrared, **texts).float()
     tokens = [network.text_tokens(texts.get(name), len(visible)) for name in TEXTS]
     rows = (slice(row, row + 1) for row in range(len(visible)))
     return torch.cat([_fuse_one(network, visible[r], infrared[r], [text[r] for text in tokens]) for r in rows])

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tgfbench.benchmark.errors import UsageError, WeightsError
+from tgfbench.benchmark.errors import UsageError
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
 from tgfbench.methods._checkpoints import read_network, shipped_weights
+from tgfbench.methods._native import NativeMethod
 from tgfbench.methods._text import choose_encoder
-from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
+from tgfbench.methods.base import FusionBatch, MethodInfo, reported
 from tgfbench.methods.colour import fuse_luma, luma
 from tgfbench.methods.mtgfusion.fast import fuse
 from tgfbench.methods.mtgfusion.network import build_network
 from tgfbench.methods.mtgfusion.texts import FOLDERS, Features, OnePrompt, TextFiles
 
-if TYPE_CHECKING:
-    from tgfbench.methods.mtgfusion.objective import MTGFusionObjective
-
 REPOSITORY = "https://github.com/zhaolb4080/MTG-Fusion"
 ENCODER_OF_WIDTH = {768: "blip", 384: "minilm"}
+ENCODER_ABSENT = {
+    "found": "neither text features nor a text encoder",
+    "expected": "BLIP text features: the network has no text encoder of its own",
+    "hint": "text_weights=FOLDER with the BLIP model Salesforce/blip-itm-base-coco, text_features=FOLDER with "
+    f"<sample key>.npy in each of {', '.join(FOLDERS.values())}, or text_encoder=none for no text",
+}
 RETESTED = {
     "msrs": (5.98, 61.44, 11.60, 4.05, 1.08, 0.72),
     "roadscene": (5.05, 55.35, 13.18, 4.90, 0.81, 0.59),
@@ -31,7 +35,7 @@ RETESTED = {
 """EN, SD, SF, AG, VIF and Qabf of MTG-Fusion as another paper measured them."""
 
 
-class MTGFusion(FusionMethod):
+class MTGFusion(NativeMethod):
     """Fusion of luma, guided by texts about each image, about what both show and about what only one shows.
 
     Args:
@@ -82,13 +86,12 @@ class MTGFusion(FusionMethod):
             ),
         ),
         reconstruction=True,
-        reported=tuple(
-            Reported(dataset=dataset, metric=metric, value=value, source="re-test in ControlFuse, AAAI 2026")
-            for dataset, values in RETESTED.items()
-            for metric, value in zip(("en", "sd", "sf", "ag", "vif", "qabf"), values, strict=True)
-        ),
+        reported=reported("re-test in ControlFuse, AAAI 2026", ("en", "sd", "sf", "ag", "vif", "qabf"), RETESTED),
         tags=("native", "attention"),
     )
+
+    text_tokens: ClassVar[int] = 32
+    text_folders: ClassVar[tuple[str, ...]] = tuple(FOLDERS.values())
 
     def __init__(
         self,
@@ -103,25 +106,15 @@ class MTGFusion(FusionMethod):
         postprocess: Literal["plain", "authors"] = "plain",
     ) -> None:
         super().__init__(checkpoint, device)
-        if checkpoint is None:
-            hint = "use load_method('mtgfusion') for the shipped ones"
-            raise WeightsError("loading MTG-Fusion", found="no weights", hint=hint)
         if isinstance(window, int) and window < 1:
             doing, expected = "setting the options of mtgfusion", "at least 1, auto or none"
             raise UsageError(doing, found=f"window={window}", expected=expected)
-        network, _ = read_network(checkpoint.path, build_network)
+        network, _ = read_network(self.checkpoint.path, build_network)
         self.network = network.to(self.device)
         if window != "auto" or self.network.config["window"] is None:
             self.network.set_window(None if window is None else (16, 16) if window == "auto" else (window, window))
         self.postprocess = postprocess
         self.text = text_source(network.config["text_width"], text_features, text_files, text_encoder, text_weights)
-
-    @classmethod
-    def objective(cls, **options: Any) -> MTGFusionObjective:
-        """Return what ``tgfbench train mtgfusion`` minimises; the options are those of ``MTGFusionObjective``."""
-        from tgfbench.methods.mtgfusion.objective import MTGFusionObjective
-
-        return MTGFusionObjective(**options)
 
     @torch.inference_mode()
     def fuse(self, batch: FusionBatch) -> Tensor:
@@ -140,9 +133,6 @@ class MTGFusion(FusionMethod):
         authors = self.postprocess == "authors"
         rgb = luminance.repeat(1, 3, 1, 1) if authors else fuse_luma(batch.visible, luminance)
         return (rgb * 255).round() / 255
-
-    def provenance(self) -> dict[str, Any]:
-        return {"postprocess": self.postprocess, "text": self.text.identity, "network": self.network.config}
 
 
 def text_source(
@@ -165,13 +155,5 @@ def text_source(
         return Features(features, width)
     if encoder == "none" and files is None:
         return OnePrompt(None, width)
-    if weights is None and encoder in ("auto", "blip") and width == 768:
-        raise WeightsError(
-            "loading MTG-Fusion",
-            found="neither text features nor a text encoder",
-            expected="BLIP text features: the network has no text encoder of its own",
-            hint="text_weights=FOLDER with the BLIP model Salesforce/blip-itm-base-coco, text_features=FOLDER with "
-            f"<sample key>.npy in each of {', '.join(FOLDERS.values())}, or text_encoder=none for no text",
-        )
-    chosen = choose_encoder("MTG-Fusion", encoder, weights, width, ENCODER_OF_WIDTH)
+    chosen = choose_encoder("MTG-Fusion", encoder, weights, width, ENCODER_OF_WIDTH, ENCODER_ABSENT)
     return OnePrompt(chosen, width) if files is None else TextFiles(files, chosen)

@@ -61,6 +61,9 @@ class FastTextIF:
         Args:
             visible, infrared, text_feature: as for ``TextIFNetwork.forward``.
         """
+        if torch.is_autocast_enabled(visible.device.type):
+            # Products that are written in place cannot change their precision; the reference's layers can.
+            return self.network(visible=visible, infrared=infrared, text_feature=text_feature).float()
         texts = text_feature.expand(len(visible), -1)
         parts = zip(visible, infrared.expand(-1, 3, -1, -1), texts, strict=True)
         return torch.stack([self._fuse(vis, ir, text[None]) for vis, ir, text in parts])

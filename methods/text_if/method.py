@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,17 +13,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tgfbench.benchmark.errors import DataError, WeightsError
-from tgfbench.benchmark.text import EmbeddedCLIP, FeatureFiles, TextEncoder, load_text_encoder
+from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.text import EmbeddedCLIP
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
 from tgfbench.methods._checkpoints import fit_network, read_state, shipped_weights
-from tgfbench.methods._text import choose_encoder
-from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo, Reported
+from tgfbench.methods._native import NativeMethod
+from tgfbench.methods._text import sentence_vectors, text_source
+from tgfbench.methods.base import FusionBatch, MethodInfo, reported
 from tgfbench.methods.text_if.fast import FastTextIF
 from tgfbench.methods.text_if.network import TextIFNetwork, build_network
-
-if TYPE_CHECKING:
-    from tgfbench.methods.text_if.objective import TextIFObjective
 
 REPOSITORY = "https://github.com/XunpengYi/Text-IF"
 LAYOUT = (
@@ -32,6 +30,12 @@ LAYOUT = (
 )
 CLIP_PREFIX = "model_clip."
 ENCODER_OF_WIDTH = {512: "clip", 384: "minilm"}
+CLIP_ABSENT = {
+    "found": "neither a text feature nor weights of the text encoder CLIP",
+    "expected": f"one of them: this checkpoint holds no CLIP (names with the prefix {CLIP_PREFIX})",
+    "hint": "text_weights=FILE with the weights of OpenAI's CLIP ViT-B/32, or text_features=FILE.npy with its text "
+    "feature, float (1, 512), not normalised",
+}
 NEUTRAL = "fuse the infrared and the visible light image"
 MULTIPLE = 16
 """The authors reduce both sides to multiples of this."""
@@ -51,7 +55,7 @@ def _entry(name: str, what: str, drive: str, baidu: str, code: str, trained_on: 
     )
 
 
-class TextIF(FusionMethod):
+class TextIF(NativeMethod):
     """Fusion in colour that mends the degradation named by a sentence.
 
     An empty prompt stands for the neutral sentence, under which nothing is mended.
@@ -120,43 +124,49 @@ class TextIF(FusionMethod):
             ),
         ),
         trained_on=("ems-lite (train)",),
-        reported=tuple(
-            Reported(dataset=dataset, metric=metric, value=value, source=source)
-            for source, metrics, rows in (
-                (
-                    "re-test in PTFuse, IEEE IoT-J 2026",
-                    ("vif", "en", "sd", "sf", "ag", "ei"),
-                    {
-                        "msrs": (1.0775, 6.7866, 42.9689, 11.4112, 3.7790, 42.0606),
-                        "fmb": (0.9353, 6.6954, 35.0029, 12.9427, 4.0058, 45.4567),
-                        "m3fd": (0.8884, 6.8927, 36.3843, 14.4388, 4.8766, 53.3129),
-                    },
-                ),
-                (
-                    "re-test in ControlFusion, NeurIPS 2025",
-                    ("en", "sd", "vif", "qabf"),
-                    {
-                        "msrs": (6.619, 55.881, 0.753, 0.656),
-                        "llvip": (6.364, 49.868, 0.859, 0.566),
-                        "roadscene": (6.836, 47.596, 0.634, 0.609),
-                        "fmb": (7.397, 47.726, 0.568, 0.528),
-                    },
-                ),
-                (
-                    "re-test in ControlFuse, AAAI 2026",
-                    ("en", "sd", "sf", "ag", "vif", "qabf"),
-                    {
-                        "msrs": (5.91, 59.61, 11.24, 3.66, 1.02, 0.71),
-                        "roadscene": (4.94, 52.09, 12.53, 4.61, 0.71, 0.52),
-                        "m3fd": (6.11, 64.21, 15.53, 6.30, 0.88, 0.74),
-                    },
-                ),
-            )
-            for dataset, values in rows.items()
-            for metric, value in zip(metrics, values, strict=True)
+        # The paper's own tables are in no public repository.
+        reported=(
+            *reported(
+                "re-test in PTFuse, IEEE IoT-J 2026",
+                ("vif", "en", "sd", "sf", "ag", "ei"),
+                {
+                    "msrs": (1.0775, 6.7866, 42.9689, 11.4112, 3.7790, 42.0606),
+                    "fmb": (0.9353, 6.6954, 35.0029, 12.9427, 4.0058, 45.4567),
+                    "m3fd": (0.8884, 6.8927, 36.3843, 14.4388, 4.8766, 53.3129),
+                },
+            ),
+            *reported(
+                "re-test in ControlFusion, NeurIPS 2025",
+                ("en", "sd", "vif", "qabf"),
+                {
+                    "msrs": (6.619, 55.881, 0.753, 0.656),
+                    "llvip": (6.364, 49.868, 0.859, 0.566),
+                    "roadscene": (6.836, 47.596, 0.634, 0.609),
+                    "fmb": (7.397, 47.726, 0.568, 0.528),
+                },
+            ),
+            *reported(
+                "re-test in ControlFuse, AAAI 2026",
+                ("en", "sd", "sf", "ag", "vif", "qabf"),
+                {
+                    "msrs": (5.91, 59.61, 11.24, 3.66, 1.02, 0.71),
+                    "roadscene": (4.94, 52.09, 12.53, 4.61, 0.71, 0.52),
+                    "m3fd": (6.11, 64.21, 15.53, 6.30, 0.88, 0.74),
+                },
+            ),
+            *reported(
+                "re-test in TITA, ICCV 2025", ("mi", "fmi", "qabf", "vif"), {"llvip": (3.322, 0.892, 0.684, 0.932)}
+            ),
+            *reported(
+                "re-test in HARMONIA's repository",
+                ("qabf", "mi"),
+                {"msrs": (0.691, 3.891), "llvip": (0.573, 3.422)},
+            ),
         ),
         tags=("native", "attention", "restoration"),
     )
+
+    text_tokens: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -169,29 +179,17 @@ class TextIF(FusionMethod):
         postprocess: Literal["authors", "plain"] = "authors",
     ) -> None:
         super().__init__(checkpoint, device)
-        if checkpoint is None:
-            raise WeightsError(
-                "loading Text-IF", found="no weights", hint="use load_method('text-if') for shipped ones"
-            )
-        network, clip = read_parts(checkpoint.path)
+        network, clip = read_parts(self.checkpoint.path)
         self.network = network.to(self.device)
         self.postprocess = postprocess
         self._fuse = FastTextIF(self.network)
         width = network.config["text_width"]
-        self.text: FeatureFiles | TextEncoder
-        if text_features is not None:
-            self.text = FeatureFiles(text_features, width)
-        elif clip and text_weights is None and text_encoder in ("auto", "clip"):
-            self.text = EmbeddedCLIP(clip, checkpoint)
+        if clip and text_features is None and text_weights is None and text_encoder in ("auto", "clip"):
+            self.text = EmbeddedCLIP(clip, self.checkpoint)
         else:
-            self.text = outer_encoder(text_encoder, text_weights, width)
-
-    @classmethod
-    def objective(cls, **options: Any) -> TextIFObjective:
-        """Return what ``tgfbench train text-if`` minimises; the options are those of ``TextIFObjective``."""
-        from tgfbench.methods.text_if.objective import TextIFObjective
-
-        return TextIFObjective(**options)
+            self.text = text_source(
+                "Text-IF", text_features, text_encoder, text_weights, width, ENCODER_OF_WIDTH, CLIP_ABSENT
+            )
 
     @torch.inference_mode()
     def fuse(self, batch: FusionBatch) -> Tensor:
@@ -225,17 +223,8 @@ class TextIF(FusionMethod):
 
     def _features(self, batch: FusionBatch) -> Tensor:
         """Return (B, D)."""
-        if not isinstance(self.text, FeatureFiles):
-            return self.text.encode([text.strip() or NEUTRAL for text in batch.texts]).pooled.to(self.device)
-        features = [self.text.read(key) for key in batch.keys]
-        for key, feature in zip(batch.keys, features, strict=True):
-            if len(feature) != 1:
-                doing, found = f"reading the text feature of {key} from {self.text.path}", f"{len(feature)} vectors"
-                raise DataError(doing, found=found, expected=f"one sentence's feature, float (1, {self.text.width})")
-        return torch.cat(features).to(self.device)
-
-    def provenance(self) -> dict[str, Any]:
-        return {"postprocess": self.postprocess, "text": self.text.identity, "network": self.network.config}
+        texts = [text.strip() or NEUTRAL for text in batch.texts]
+        return sentence_vectors(self.text, batch.keys, texts, self.network.config["text_width"]).to(self.device)
 
 
 def read_parts(path: Path) -> tuple[TextIFNetwork, dict[str, Tensor]]:
@@ -253,27 +242,6 @@ def read_parts(path: Path) -> tuple[TextIFNetwork, dict[str, Tensor]]:
         clip = {name.removeprefix(CLIP_PREFIX): state[name] for name in names if name.startswith(CLIP_PREFIX)}
         state = {name: state[name] for name in names if not name.startswith(CLIP_PREFIX)}
     return fit_network(path, build_network, config, state), clip
-
-
-def outer_encoder(encoder: str, weights: str | None, width: int) -> TextEncoder:
-    """Return a text encoder of that width that is not part of the checkpoint.
-
-    Raises:
-        WeightsError: it lacks its weights; says how to get them.
-        UsageError: no such encoder, or one of another width.
-    """
-    chosen = ENCODER_OF_WIDTH.get(width, encoder) if encoder == "auto" else encoder
-    if chosen != "clip":
-        return choose_encoder("Text-IF", encoder, weights, width, ENCODER_OF_WIDTH)
-    if weights is None:
-        raise WeightsError(
-            "loading Text-IF",
-            found="neither a text feature nor weights of the text encoder CLIP",
-            expected=f"one of them: this checkpoint holds no CLIP (names with the prefix {CLIP_PREFIX})",
-            hint="text_weights=FILE with the weights of OpenAI's CLIP ViT-B/32, or text_features=FILE.npy with its "
-            f"text feature, float (1, {width}), not normalised",
-        )
-    return load_text_encoder("clip", weights=weights, architecture="ViT-B-32-quickgelu")
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:

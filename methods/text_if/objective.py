@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from tgfbench.benchmark.errors import UsageError
-from tgfbench.benchmark.text import TextEncoder
+from tgfbench.methods._text import choose_encoder
 from tgfbench.methods.objective import Objective, TrainingBatch
 from tgfbench.methods.text_if.losses import COLOUR_WEIGHT, NEAREST_TASK, TASKS, WINDOW, fusion_losses
-from tgfbench.methods.text_if.method import ENCODER_OF_WIDTH, MULTIPLE, NEUTRAL, outer_encoder
+from tgfbench.methods.text_if.method import CLIP_ABSENT, ENCODER_OF_WIDTH, MULTIPLE, NEUTRAL
 from tgfbench.methods.text_if.network import TextIFNetwork, TransformerBlock, build_network
 
 
@@ -41,7 +41,8 @@ class TextIFObjective(Objective):
         start: Literal["average", "random"] = "average",
     ) -> None:
         widths = {encoder: width for width, encoder in ENCODER_OF_WIDTH.items()}
-        self.encoder: TextEncoder = outer_encoder(text_encoder, text_weights, widths.get(text_encoder, 0))
+        width = widths.get(text_encoder, 0)
+        self.encoder = choose_encoder("Text-IF", text_encoder, text_weights, width, ENCODER_OF_WIDTH, CLIP_ABSENT)
         if start not in ("average", "random"):
             raise UsageError(
                 "setting the training options of text-if", found=f"start={start}", expected="average, random"

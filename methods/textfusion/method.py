@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
-from tgfbench.benchmark.text import FeatureFiles, TextEncoder, load_text_encoder
+from tgfbench.benchmark.errors import DataError
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
 from tgfbench.methods._checkpoints import read_network, shipped_weights
-from tgfbench.methods._text import choose_encoder
-from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
+from tgfbench.methods._native import NativeMethod
+from tgfbench.methods._text import sentence_vectors, text_source
+from tgfbench.methods.base import FusionBatch, MethodInfo, reported
 from tgfbench.methods.colour import jfif_to_rgb, rgb_to_jfif
 from tgfbench.methods.textfusion.fast import FastTextFusion
 from tgfbench.methods.textfusion.network import SMALLEST, build_network
 
-if TYPE_CHECKING:
-    from tgfbench.methods.textfusion.objective import TextFusionObjective
-
 REPOSITORY = "https://github.com/AWCXV/TextFusion"
-CLIP_WIDTH, CLIP_ARCHITECTURE = 512, "ViT-B-32-quickgelu"
-ENCODER_OF_WIDTH = {CLIP_WIDTH: "clip", 384: "minilm"}
-HOW_TO_GET_CLIP = (
-    "text_weights=FILE with the weights of OpenAI's CLIP ViT-B/32 (ViT-B-32.pt as the package 'clip' downloads it, or "
-    "open_clip's checkpoint of ViT-B-32-quickgelu, hub name timm/vit_base_patch32_clip_224.openai), or "
-    "text_features=FILE.npy with its text feature, float (1, 512), not normalised"
-)
+ENCODER_OF_WIDTH = {512: "clip", 384: "minilm"}
+CLIP_ABSENT = {
+    "found": "neither a text feature nor weights of the text encoder CLIP",
+    "expected": "one of them: CLIP is not part of the checkpoint",
+    "hint": "text_weights=FILE with the weights of OpenAI's CLIP ViT-B/32 (ViT-B-32.pt as the package 'clip' downloads "
+    "it, or open_clip's checkpoint of ViT-B-32-quickgelu, hub name timm/vit_base_patch32_clip_224.openai), or "
+    "text_features=FILE.npy with its text feature, float (1, 512), not normalised",
+}
 
 
-class TextFusion(FusionMethod):
+class TextFusion(NativeMethod):
     """Fusion of luma, in which a sentence scales what the infrared image adds.
 
     Args:
@@ -80,8 +78,32 @@ class TextFusion(FusionMethod):
             ),
         ),
         trained_on=("llvip (train)",),
+        # The paper's own tables are in no public repository.
+        reported=(
+            *reported(
+                "re-test in PTFuse, IEEE IoT-J 2026",
+                ("vif", "en", "sd", "sf", "ag", "ei"),
+                {
+                    "msrs": (0.8560, 6.6345, 44.3498, 10.6853, 3.4219, 39.5173),
+                    "fmb": (0.8213, 6.5024, 29.5681, 14.4248, 4.2427, 48.0408),
+                    "m3fd": (0.6510, 6.5874, 32.2531, 14.5583, 4.6458, 51.1245),
+                },
+            ),
+            *reported(
+                "re-test in ControlFuse, AAAI 2026",
+                ("en", "sd", "sf", "ag", "vif", "qabf"),
+                {
+                    "msrs": (5.87, 56.30, 11.31, 3.64, 1.06, 0.73),
+                    "roadscene": (4.96, 54.61, 12.42, 4.55, 0.73, 0.53),
+                    "m3fd": (6.13, 63.58, 15.62, 6.03, 0.85, 0.74),
+                },
+            ),
+            *reported("re-test in MSGFusion, arXiv 2509.12901", ("ssim",), {"tno": (0.520,)}),
+        ),
         tags=("native", "attention"),
     )
+
+    text_tokens: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -94,21 +116,14 @@ class TextFusion(FusionMethod):
         postprocess: Literal["authors", "authors-jpeg", "plain"] = "authors",
     ) -> None:
         super().__init__(checkpoint, device)
-        if checkpoint is None:
-            hint = "use load_method('textfusion') for the shipped ones"
-            raise WeightsError("loading TextFusion", found="no weights", hint=hint)
-        network, _ = read_network(checkpoint.path, build_network)
+        network, _ = read_network(self.checkpoint.path, build_network)
         self.network = network.to(self.device)
         self.postprocess = postprocess
         self._fuse = FastTextFusion(self.network)
-        self.text = text_source(network.config["text_width"], text_features, text_encoder, text_weights)
-
-    @classmethod
-    def objective(cls, **options: Any) -> TextFusionObjective:
-        """Return what ``tgfbench train textfusion`` minimises; the options are those of ``TextFusionObjective``."""
-        from tgfbench.methods.textfusion.objective import TextFusionObjective
-
-        return TextFusionObjective(**options)
+        width = network.config["text_width"]
+        self.text = text_source(
+            "TextFusion", text_features, text_encoder, text_weights, width, ENCODER_OF_WIDTH, CLIP_ABSENT
+        )
 
     @torch.inference_mode()
     def fuse(self, batch: FusionBatch) -> Tensor:
@@ -123,7 +138,8 @@ class TextFusion(FusionMethod):
             raise DataError(doing, found=f"{width} x {height} pixels", expected=f"at least {SMALLEST} pixels a side")
         # The authors compute colour in float64 and hand float32 to the network.
         ycbcr = rgb_to_jfif(batch.visible.double())
-        text = self._features(batch).to(self.device)
+        width = self.network.config["text_width"]
+        text = sentence_vectors(self.text, batch.keys, batch.texts, width).to(self.device)
         fused = self._fuse(visible=ycbcr[:, :1].clamp(0, 1).float(), infrared=batch.infrared, text_feature=text)
         rgb = jfif_to_rgb(torch.cat([fused.double(), ycbcr[:, 1:]], dim=1)).clamp_(0, 1)
         if self.postprocess != "plain":
@@ -131,50 +147,6 @@ class TextFusion(FusionMethod):
         if self.postprocess == "authors-jpeg":
             rgb = torch.stack([through_jpeg(image) for image in rgb])
         return rgb.float()
-
-    def _features(self, batch: FusionBatch) -> Tensor:
-        """Return (B, D)."""
-        width = self.network.config["text_width"]
-        if not isinstance(self.text, FeatureFiles):
-            pooled = self.text.encode(batch.texts).pooled
-            if pooled.shape[1] != width:
-                found = f"{self.text.identity} with features of width {pooled.shape[1]}"
-                raise UsageError("encoding texts for TextFusion", found=found, expected=f"width {width}")
-            return pooled
-        features = [self.text.read(key) for key in batch.keys]
-        for key, feature in zip(batch.keys, features, strict=True):
-            if len(feature) != 1:
-                doing, found = f"reading the text feature of {key} from {self.text.path}", f"{len(feature)} vectors"
-                raise DataError(doing, found=found, expected=f"one sentence's feature, float (1, {width})")
-        return torch.cat(features)
-
-    def provenance(self) -> dict[str, Any]:
-        return {"postprocess": self.postprocess, "text": self.text.identity, "network": self.network.config}
-
-
-def text_source(
-    width: int, features: str | Path | None, encoder: str, weights: str | None
-) -> FeatureFiles | TextEncoder:
-    """Return where the text features of that width come from.
-
-    Raises:
-        WeightsError: there are neither features nor weights of an encoder; says how to get them.
-        DataError, UsageError: as for ``TextFusion``.
-    """
-    if features is not None:
-        return FeatureFiles(features, width)
-    if encoder == "auto":
-        encoder = ENCODER_OF_WIDTH.get(width, encoder)
-    if encoder != "clip":
-        return choose_encoder("TextFusion", encoder, weights, width, ENCODER_OF_WIDTH)
-    if weights is None:
-        raise WeightsError(
-            "loading TextFusion",
-            found="neither a text feature nor weights of the text encoder CLIP",
-            expected="one of them: CLIP is not part of the checkpoint",
-            hint=HOW_TO_GET_CLIP,
-        )
-    return load_text_encoder("clip", weights=weights, architecture=CLIP_ARCHITECTURE)
 
 
 def through_jpeg(image: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.benchmark.text import TextEncoder
 from tgfbench.methods._losses import joint_gradient
+from tgfbench.methods._text import choose_encoder
 from tgfbench.methods._vgg import VGG19, pyramid, with_gradients
 from tgfbench.methods.colour import luma
 from tgfbench.methods.objective import Objective, TrainingBatch
@@ -32,7 +32,7 @@ from tgfbench.methods.textfusion.losses import (
     gradient_energy,
     source_preference,
 )
-from tgfbench.methods.textfusion.method import ENCODER_OF_WIDTH, text_source
+from tgfbench.methods.textfusion.method import CLIP_ABSENT, ENCODER_OF_WIDTH
 from tgfbench.methods.textfusion.network import MULTIPLE, TextFusionNetwork, build_network, pad_to_multiple
 
 PYRAMID_DIVISOR = 1e-3
@@ -60,9 +60,7 @@ class TextFusionObjective(Objective):
     ) -> None:
         widths = {encoder: width for width, encoder in ENCODER_OF_WIDTH.items()}
         width = widths.get(text_encoder, 0)
-        source = text_source(width, None, text_encoder, text_weights)
-        assert isinstance(source, TextEncoder)
-        self.encoder = source
+        self.encoder = choose_encoder("TextFusion", text_encoder, text_weights, width, ENCODER_OF_WIDTH, CLIP_ABSENT)
         self.vgg = VGG19(vgg_weights) if vgg_weights else None
         self.texture = float(texture)
         self.config = build_network(text_width=width).config

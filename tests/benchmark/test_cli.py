@@ -208,6 +208,16 @@ def test_profile_prints_a_row_per_method(tmp_path: Path) -> None:
     done = tgfbench("profile", "-m", "average,dwt", "--size", "64x48", "--repeats", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["average", "dwt"]
+    published = tgfbench(
+        "profile", "-m", "ldfusion", "--authors-size", "--size", "64x48", "--repeats", "1", cwd=tmp_path
+    )
+    assert published.returncode == 0, published.stderr
+    name, _, _, parameters, flops, _ = published.stdout.splitlines()[-1].split()
+    assert (name, parameters) == ("ldfusion@random", "5,776,977")
+    assert float(flops) > 0
+    none = tgfbench("profile", "-m", "average", "--authors-size", cwd=tmp_path)
+    assert none.returncode == 1
+    assert "one of the published networks" in none.stdout.replace("\n", " ")
     wrong = tgfbench("profile", "-m", "average", "--size", "64", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "640x480" in wrong.stderr

@@ -106,6 +106,14 @@ def test_text_does_at_test_time_what_the_card_says(method: FusionMethod) -> None
     assert torch.equal(pedestrians, none) == (method.info.text_use != "test")
 
 
+def test_runs_under_autocast(method: FusionMethod) -> None:
+    exact = method.fuse(batch())
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = method.fuse(batch())
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).abs().mean() < 0.02
+
+
 def test_provenance_is_json(method: FusionMethod) -> None:
     assert json.loads(json.dumps(method.provenance())) == method.provenance()
 

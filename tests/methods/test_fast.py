@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tgfbench.methods._fast import ChannelGram, as_image, channel_moments, fold_affine, mirrored_rows, strips
+from tgfbench.methods._fast import (
+    ChannelGram,
+    as_image,
+    channel_moments,
+    channel_norm,
+    fold_affine,
+    mirrored_rows,
+    normed_strips,
+    strips,
+)
 from tgfbench.methods._winograd import winograd_convolve, winograd_kernel
 
 
@@ -44,6 +53,17 @@ def test_folded_map_scales_and_shifts_its_input() -> None:
     expected = (x * scale + shift) @ weight.flatten(1).t() + bias
     torch.testing.assert_close(x @ folded.t() + summand, expected)
     torch.testing.assert_close(fold_affine(weight, None, scale, shift)[1], summand - bias)
+
+
+@pytest.mark.parametrize(("height", "rows"), [(1, 4), (2, 1), (5, 2), (9, 4), (8, 8), (5, 1)])
+def test_normed_strips_carry_the_bias_of_a_projection(height: int, rows: int) -> None:
+    """A projection with bias and a zero-padded convolution are one convolution of pixels and ones."""
+    x, projection, bias, weight = draw(height, 6, 3), draw(4, 3, seed=1), draw(4, seed=2), draw(5, 4, 3, 3, seed=3)
+    projected = channel_norm(x) @ projection.t() + bias
+    expected = F.conv2d(as_image(projected), weight, padding=1)[0].permute(1, 2, 0)
+    both = torch.einsum("ohyx,hc->ocyx", weight, torch.cat([projection, bias[:, None]], dim=1))
+    found = [F.conv2d(as_image(strip), both)[0].permute(1, 2, 0) for _, _, strip in normed_strips(x, rows)]
+    torch.testing.assert_close(torch.cat(found), expected)
 
 
 @pytest.mark.parametrize("count", [1, 100, 4096, 30000])

@@ -297,9 +297,6 @@ def test_a_wrong_checkpoint_is_described(weights: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(WeightsError, match=problems):
         loaded(tmp_path / "wrong.pth", text_encoder="none")
-    (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:100_000])
-    with pytest.raises(WeightsError, match=r"cut\.pth"):
-        loaded(tmp_path / "cut.pth", text_encoder="none")
     from safetensors.torch import save_file
 
     save_file(network().state_dict(), tmp_path / "odd.safetensors", {"config": '{"window": [0]}'})
