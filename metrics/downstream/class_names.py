@@ -26,20 +26,20 @@ def match_classes(known: Sequence[str], wanted: Sequence[str]) -> tuple[tuple[in
     Returns:
         For every wanted class, the ids of the known classes that mean it; empty where the model lacks it.
     """
-    meanings = [_meaning(name) for name in known]
-    return tuple(tuple(index for index, meaning in enumerate(meanings) if meaning == _meaning(name)) for name in wanted)
+    forms = [_forms(name) for name in known]
+    return tuple(tuple(index for index, form in enumerate(forms) if _alike(form, _forms(name))) for name in wanted)
 
 
-def _meaning(name: str) -> str:
-    words = re.findall(r"[^\W_]+", name.lower())
-    return " ".join(_singular(word) for word in words)
+def _forms(name: str) -> list[set[str]]:
+    """Return for every word of a name what it could be in the singular, and the usual word for that."""
+    return [_singulars(word) for word in re.findall(r"[^\W_]+", name.lower())]
 
 
-def _singular(word: str) -> str:
-    if word in _NAME:
-        return _NAME[word]
-    for ending, instead in (("ies", "y"), ("sses", "ss"), ("ses", "s"), ("s", "")):
-        if word.endswith(ending) and not word.endswith(("ss", "us")):
-            word = word.removesuffix(ending) + instead
-            break
-    return _NAME.get(word, word)
+def _singulars(word: str) -> set[str]:
+    endings = {"s": "", "es": "", "ies": "y"}
+    forms = {word} | {word.removesuffix(ending) + new for ending, new in endings.items() if word.endswith(ending)}
+    return forms | {_NAME[form] for form in forms if form in _NAME}
+
+
+def _alike(first: list[set[str]], second: list[set[str]]) -> bool:
+    return len(first) == len(second) and all(a & b for a, b in zip(first, second, strict=True))

@@ -34,6 +34,7 @@ class DetectionRecipe(Recipe):
         model: a YAML of ultralytics (``yolov8n.yaml``, ``yolo11s.yaml`` …) or of your own. A local ``.pt`` here gives
             the architecture and becomes ``start``.
         start: ``.pt`` or ``.safetensors`` whose weights are taken over as far as they fit.
+        least_steps: where ``epochs`` over few images are fewer steps, as many more epochs as these take.
         optimizer: by its name in torch.
         final_learning_rate: as a fraction of ``learning_rate``.
         cosine: let the learning rate fall along a cosine instead of a line.
@@ -59,6 +60,7 @@ class DetectionRecipe(Recipe):
     batch: int = Field(ge=1)
     train_images: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(gt=0)
+    least_steps: int = Field(default=0, ge=0)
     optimizer: Literal["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"] = "SGD"
     final_learning_rate: float = Field(default=0.01, gt=0, le=1)
     cosine: bool = False
@@ -79,6 +81,10 @@ class DetectionRecipe(Recipe):
     confidence: float = Field(default=0.001, ge=0, lt=1)
     iou: float = Field(default=0.7, ge=0, le=1)
     max_detections: int = Field(default=300, ge=1)
+
+    def epochs_over(self, images: int) -> int:
+        """Return how often so many training images are seen."""
+        return max(self.epochs, math.ceil(self.least_steps / math.ceil(images / self.batch)))
 
     @model_validator(mode="before")
     @classmethod

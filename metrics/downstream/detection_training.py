@@ -116,10 +116,11 @@ class _Training(DetectionTrainer):
     ) -> None:
         self._images, self._recipe, self._seed = images, recipe, seed
         self._folder, self._progress, self._steps = folder, progress, 0
+        epochs = recipe.epochs_over(len(images.images))
         super().__init__(
             overrides={
                 "model": "detector.yaml",
-                "epochs": recipe.epochs,
+                "epochs": epochs,
                 "batch": recipe.batch,
                 "imgsz": recipe.image_size,
                 "device": device,
@@ -145,7 +146,7 @@ class _Training(DetectionTrainer):
                 "hsv_h": recipe.hsv_h,
                 "hsv_s": recipe.hsv_s,
                 "hsv_v": recipe.hsv_v,
-                "patience": recipe.epochs + 1,
+                "patience": epochs + 1,
                 "amp": False,  # the library would download a network to try it
                 "val": False,
                 "plots": False,

@@ -250,6 +250,13 @@ def test_nothing_is_downloaded(images: LabelledSet, recipe: DetectionRecipe, tmp
         Detection().train(images, given, 0, tmp_path, "cpu", lambda done, total: None)
 
 
+def test_few_images_are_seen_more_often(recipe: DetectionRecipe) -> None:
+    eager = recipe.model_copy(update={"least_steps": 7})
+    assert recipe.epochs_over(1) == recipe.epochs_over(100) == eager.epochs_over(6) == 3
+    assert eager.epochs_over(3) == 4
+    assert eager.epochs_over(1) == 7
+
+
 @pytest.mark.parametrize("name", recipe_names("detection"))
 def test_recipes_name_architectures_that_exist(name: str, tmp_path: Path) -> None:
     from tgfbench.metrics.downstream.detector import build_detector, read_architecture
