@@ -11,6 +11,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
+from mmseg.datasets.transforms import RandomCrop
 from mmseg.registry import TRANSFORMS
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -62,7 +63,7 @@ def training_pipeline(recipe: SegmentationRecipe, label_map: dict[int, int]) -> 
         {"type": "LoadImageFromFile"},
         {"type": LoadLabels, "label_map": label_map},
         {"type": "RandomResize", "scale": size, "ratio_range": recipe.scale, "keep_ratio": True},
-        {"type": "RandomCrop", "crop_size": recipe.crop, "cat_max_ratio": recipe.largest_class},
+        {"type": Crop, "size": recipe.crop, "largest_class": recipe.largest_class, "centred": recipe.centred},
         {"type": "RandomFlip", "prob": recipe.flip},
         *distortion,
         {"type": "PackSegInputs"},
@@ -99,6 +100,39 @@ class LoadLabels(BaseTransform):
         results["gt_seg_map"] = ids if self.table is None else self.table[ids]
         results["seg_fields"].append("gt_seg_map")
         return results
+
+
+class Crop(RandomCrop):
+    """A random crop, or one around an object; see ``SegmentationRecipe``.
+
+    Args:
+        size: (height, width) in pixels.
+        largest_class: share of one class above which a random crop is drawn again.
+        centred: probability of a crop around an object.
+    """
+
+    def __init__(self, size: tuple[int, int], largest_class: float, centred: float) -> None:
+        super().__init__(size, largest_class, IGNORED)
+        self.centred = centred
+
+    def crop_bbox(self, results: dict[str, Any]) -> tuple[int, int, int, int]:
+        """Return top, bottom, left and right of the crop."""
+        ids = results["gt_seg_map"]
+        pixels = np.bincount(ids.ravel(), minlength=256)[:IGNORED]
+        others = np.flatnonzero(pixels)
+        others = others[others != pixels.argmax()]
+        if not others.size or np.random.random() >= self.centred:
+            return super().crop_bbox(results)
+        places = np.flatnonzero(ids == np.random.choice(others))
+        place = np.unravel_index(np.random.choice(places), ids.shape)
+        top, left = (self._beginning(int(place[axis]), ids.shape[axis], self.crop_size[axis]) for axis in (0, 1))
+        return top, top + self.crop_size[0], left, left + self.crop_size[1]
+
+    @staticmethod
+    def _beginning(place: int, length: int, size: int) -> int:
+        """Draw where a crop begins that holds the place and lies inside as far as possible."""
+        last = max(length - size, 0)
+        return int(np.random.randint(min(max(place - size + 1, 0), last), min(place, last) + 1))
 
 
 class SegmentationImages(Dataset):

@@ -24,6 +24,7 @@ class CountedCrossEntropy(nn.Module):
     """
 
     loss_name = "loss_ce"
+    class_weights: Tensor | None
 
     def __init__(self, class_weights: Sequence[float] | None = None, loss_weight: float = 1.0) -> None:
         super().__init__()

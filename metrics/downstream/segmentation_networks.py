@@ -1,8 +1,8 @@
 """Segmentation networks as mmsegmentation configurations; none names an address to fetch weights from.
 
 Widths, depths and strides are those of the papers: SegFormer (Xie et al., NeurIPS 2021, table 6), DeepLabV3+ (Chen et
-al., ECCV 2018) on ResNets whose stem is three 3x3 convolutions, Fast-SCNN (Poudel et al., BMVC 2019, table 1). Heads
-have mmsegmentation's widths (256 channels for every SegFormer).
+al., ECCV 2018) on ResNets whose stem is three 3x3 convolutions. Heads have mmsegmentation's widths (256 channels for
+every SegFormer).
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ SEGFORMERS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
 }
 """Width of the first stage and blocks a stage."""
 
-DEEPLABS: dict[str, int] = {"deeplabv3plus-r18": 18, "deeplabv3plus-r50": 50, "deeplabv3plus-r101": 101}
-"""Depth of the ResNet."""
+DEEPLABS: dict[str, tuple[int, int, int]] = {
+    "deeplabv3plus-r18": (18, 64, 8),
+    "deeplabv3plus-r50": (50, 64, 8),
+    "deeplabv3plus-r101": (101, 64, 8),
+    "deeplabv3plus-r18-slim": (18, 16, 16),
+}
+"""Depth and first width of the ResNet, and its output stride. The slim one, ours, trains on a CPU in minutes."""
 
-FAST_SCNN = "fast-scnn"
 HUB_PREFIX = "hf:"
 """What follows is a folder, or a name in the local hub cache, of a SegFormer of the library transformers."""
 
-NETWORKS = (*SEGFORMERS, *DEEPLABS, FAST_SCNN)
+NETWORKS = (*SEGFORMERS, *DEEPLABS)
 IGNORED = 255
 """Label of pixels that count neither in training nor in any score."""
 
@@ -46,12 +50,7 @@ def network_config(model: str, classes: int, class_weights: Sequence[float] | No
         classes: number of outputs.
         class_weights: of the cross-entropy, one per output; None for equal ones.
     """
-    if model in SEGFORMERS:
-        parts = _segformer(*SEGFORMERS[model])
-    elif model in DEEPLABS:
-        parts = _deeplab(DEEPLABS[model])
-    else:
-        parts = _fast_scnn()
+    parts = _segformer(*SEGFORMERS[model]) if model in SEGFORMERS else _deeplab(*DEEPLABS[model])
     weights = None if class_weights is None else [float(weight) for weight in class_weights]
     heads = [parts["decode_head"], *parts.get("auxiliary_head", ())]
     for position, head in enumerate(heads):
@@ -97,16 +96,17 @@ def _segformer(width: int, blocks: tuple[int, ...]) -> dict[str, Any]:
     return {"backbone": backbone, "decode_head": head}
 
 
-def _deeplab(depth: int) -> dict[str, Any]:
-    expansion = 1 if depth < 50 else 4
-    first, _, third, last = (64 * expansion * factor for factor in (1, 2, 4, 8))
+def _deeplab(depth: int, width: int, stride: int) -> dict[str, Any]:
+    channels = [width * (1 if depth < 50 else 4) * factor for factor in (1, 2, 4, 8)]
     backbone = {
         "type": "ResNetV1c",
         "depth": depth,
+        "stem_channels": width,
+        "base_channels": width,
         "num_stages": 4,
         "out_indices": (0, 1, 2, 3),
-        "dilations": (1, 1, 2, 4),
-        "strides": (1, 2, 1, 1),
+        "dilations": (1, 1, 2, 4) if stride == 8 else (1, 1, 1, 2),
+        "strides": (1, 2, 1, 1) if stride == 8 else (1, 2, 2, 1),
         "norm_cfg": _NORM,
         "norm_eval": False,
         "style": "pytorch",
@@ -114,53 +114,21 @@ def _deeplab(depth: int) -> dict[str, Any]:
     }
     head = {
         "type": "DepthwiseSeparableASPPHead",
-        "in_channels": last,
+        "in_channels": channels[3],
         "in_index": 3,
-        "channels": last // 4,
-        "dilations": (1, 12, 24, 36),
-        "c1_in_channels": first,
-        "c1_channels": 12 * expansion,
+        "channels": channels[3] // 4,
+        "dilations": (1, 12, 24, 36) if stride == 8 else (1, 6, 12, 18),
+        "c1_in_channels": channels[0],
+        "c1_channels": max(12, channels[0] * 3 // 16),
         "dropout_ratio": 0.1,
     }
-    return {"backbone": backbone, "decode_head": head, "auxiliary_head": [_auxiliary(third, third // 4, 2)]}
-
-
-def _fast_scnn() -> dict[str, Any]:
-    backbone = {
-        "type": "FastSCNN",
-        "downsample_dw_channels": (32, 48),
-        "global_in_channels": 64,
-        "global_block_channels": (64, 96, 128),
-        "global_block_strides": (2, 2, 1),
-        "global_out_channels": 128,
-        "higher_in_channels": 64,
-        "lower_in_channels": 128,
-        "fusion_out_channels": 128,
-        "out_indices": (0, 1, 2),
-        "norm_cfg": _NORM,
-        "align_corners": False,
-    }
-    head = {
-        "type": "DepthwiseSeparableFCNHead",
-        "in_channels": 128,
-        "channels": 128,
-        "concat_input": False,
-        "in_index": -1,
-    }
-    return {
-        "backbone": backbone,
-        "decode_head": head,
-        "auxiliary_head": [_auxiliary(128, 32, -2), _auxiliary(64, 32, -3)],
-    }
-
-
-def _auxiliary(inputs: int, channels: int, index: int) -> dict[str, Any]:
-    return {
+    auxiliary = {
         "type": "FCNHead",
-        "in_channels": inputs,
-        "channels": channels,
-        "in_index": index,
+        "in_channels": channels[2],
+        "channels": channels[2] // 4,
+        "in_index": 2,
         "num_convs": 1,
         "concat_input": False,
         "dropout_ratio": 0.1,
     }
+    return {"backbone": backbone, "decode_head": head, "auxiliary_head": [auxiliary]}

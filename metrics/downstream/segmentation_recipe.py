@@ -18,13 +18,15 @@ class SegmentationRecipe(Recipe):
     """A training of a segmenter with cross-entropy.
 
     ``model`` is one of ``segformer-b0`` … ``segformer-b5``, ``deeplabv3plus-r18``, ``-r50``, ``-r101`` and
-    ``fast-scnn``, or ``hf:`` with the folder or hub name of a SegFormer of the library transformers, whose weights are
+    ``-r18-slim``, or ``hf:`` with the folder or hub name of a SegFormer of the library transformers, whose weights are
     then the start.
 
     Attributes:
         crop: (height, width) of the training crops in pixels.
         scale: smallest and largest random scale of a training image, relative to ``image_size``.
         largest_class: a crop is drawn again, up to ten times, while one class covers more than this share of it.
+        centred: probability that a crop is drawn around an object instead: a random pixel of a class that is drawn
+            evenly from those of the image but the largest.
         flip: probability of a horizontal flip.
         distortion: random brightness, contrast, saturation and hue.
         iterations: least number of steps; where given, ``epochs`` is replaced by the fewest that hold them.
@@ -41,6 +43,7 @@ class SegmentationRecipe(Recipe):
     crop: tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]]
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     largest_class: Annotated[float, Field(gt=0, le=1)] = 0.75
+    centred: Share = 0.0
     flip: Share = 0.5
     distortion: bool = True
     iterations: Annotated[int, Field(ge=1)] | None = None

@@ -23,7 +23,7 @@ MSRS = ("unlabelled", "car", "person", "bike", "curve", "car_stop", "guardrail",
 PALETTE = tuple((20 * i, 255 - 20 * i, 7 * i) for i in range(len(MSRS)))
 WIDTH, HEIGHT = 80, 64
 OVERRIDES = {
-    "model": "fast-scnn",
+    "model": "deeplabv3plus-r18-slim",
     "image_size": WIDTH,
     "crop": (64, 64),
     "epochs": 2,
@@ -216,7 +216,7 @@ def test_a_start_gives_the_backbone_and_the_heads_that_fit(trained: Path, images
     recipe = quick(start=trained, epochs=1, learning_rate=1e-12)
     content = torch.load(trained, weights_only=True)
     started = tensors(Segmentation().train(images, recipe, 0, tmp_path / "whole", "cpu", silent))
-    weight = "backbone.learning_to_downsample.conv.conv.weight"
+    weight = "backbone.stem.0.weight"
     assert torch.allclose(started[weight], content["state_dict"][weight], atol=1e-6)
     assert torch.allclose(
         started["decode_head.conv_seg.weight"], content["state_dict"]["decode_head.conv_seg.weight"], atol=1e-6
@@ -305,6 +305,26 @@ def test_labels_that_cannot_be_used_are_named(images: LabelledSet, tmp_path: Pat
         task.train(bad, quick(), 0, tmp_path / "training", "cpu", silent)
 
 
+@pytest.mark.parametrize("size", [(40, 32), (64, 80), (100, 90)])
+def test_crops_around_objects(size: tuple[int, int], tmp_path: Path) -> None:
+    from tgfbench.metrics.downstream.mmseg_library import import_mmseg
+
+    import_mmseg(tmp_path)
+    from tgfbench.metrics.downstream.segmentation_data import Crop, drawing_from
+
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ids[3, 70], ids[60:64, 2:30] = 2, 1
+    crop = Crop(size, largest_class=1.0, centred=1.0)
+    held: list[set[int]] = []
+    for seed in range(40):
+        with drawing_from(seed):
+            found = crop.transform({"img": ids.copy(), "gt_seg_map": ids, "seg_fields": ["gt_seg_map"]})
+        assert found["gt_seg_map"].shape == (min(size[0], HEIGHT), min(size[1], WIDTH))
+        held.append(set(np.unique(found["gt_seg_map"]).tolist()))
+    assert all(one & {1, 2} for one in held)
+    assert sum(2 in one for one in held) >= 10  # as often as the larger class
+
+
 def test_nothing_leaves_the_given_folder(images: LabelledSet, tmp_path: Path) -> None:
     """In a process of its own, with an empty home and no network."""
     home = tmp_path / "home"
@@ -322,7 +342,7 @@ def test_nothing_leaves_the_given_folder(images: LabelledSet, tmp_path: Path) ->
         images = [LabelledImage(str(i), folder / f"{i}-image.png", (80, 64), *none, folder / f"{i}-label.png")
                   for i in range(2)]
         images = LabelledSet(tuple(images), (), tuple("abc"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
-        recipe = Segmentation.recipe("quick", {"model": "fast-scnn", "crop": (64, 64), "image_size": 80, "epochs": 1})
+        recipe = Segmentation.recipe("quick", {"crop": (64, 64), "image_size": 80, "epochs": 1})
         weights = Segmentation().train(images, recipe, 0, work / "training", "cpu", lambda *_: None)
         Segmentation().test(weights, images, recipe, work, "cpu", lambda *_: None)
         import transformers
