@@ -87,8 +87,9 @@ def audit(
         undrawn = [key for key in _pictured(planned) if not store.picture_path(key).is_file()]
         missing = [key for key in keys if key not in done or key in undrawn] if overwrite != "never" else []
         if missing or "provenance" not in content:
-            content["provenance"] = provenance(planned.planned)
-            store.write_json({**content, "result": None})
+            # Without a result until it is judged again: what lies there now may not be what was judged.
+            content |= {"provenance": provenance(planned.planned), "result": None}
+            store.write_json(content)
             write_prompts(store.prompts_path, planned.prompts)
         try:
             done |= _measure(planned, missing, report, progress)

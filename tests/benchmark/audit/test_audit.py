@@ -227,8 +227,10 @@ def test_a_lost_number_is_measured_again_and_a_damaged_one_named(tmp_path: Path)
     whole = table.read_text()
     lines = whole.splitlines()
     table.write_text("\n".join(line for line in lines if not line.startswith("test-0001,rms,floor")) + "\n")
+    judged = planned.store.read_json()["result"]
     assert audit(planned).measured == 1
     assert table.read_text() == whole
+    assert planned.store.read_json()["result"] == judged
     table.write_text(whole.replace(lines[4], lines[4].rsplit(",", 1)[0] + ",0.0.1"))
     with pytest.raises(DataError, match=r"per_image\.csv.*\n.*line 5"):
         audit(planned)
