@@ -52,6 +52,10 @@ class DownstreamRequest:
     seeds: tuple[int, ...] = (0,)
     model: Path | None = None
 
+    def limit_counts(self, images: int) -> bool:
+        """Tell whether the limit leaves out some of so many images."""
+        return self.dataset.limit is not None and self.dataset.limit < images
+
 
 @dataclass
 class PlannedMethod:
@@ -96,11 +100,15 @@ class Evaluation:
 
     @cached_property
     def protocol(self) -> str:
-        """Name of the table: task, recipe and mode, the model of the mode ``frozen``, options that decide labels."""
+        """Name of the table: task, recipe and mode, the model of the mode ``frozen``, what is unusual in the images."""
         words = [self.task.name, self.recipe.name, self.request.mode]
         if self.request.model:
             words.append(self.request.model.name)
         options = _unusual(self.request.dataset)
+        if self.request.limit_counts(len(self.sets.test.dataset)):
+            options.append(f"limit={self.request.dataset.limit}")
+        if self.request.train_split and self.request.train_split != "train":
+            options.append(f"train_split={self.request.train_split}")
         return " ".join(words) + (f" ({', '.join(options)})" if options else "")
 
     @cached_property

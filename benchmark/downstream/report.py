@@ -8,13 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from tgfbench.benchmark.downstream.store import Work
 
 UNDEFINED = "n/a"
+TOLD_ALREADY = ("images", "labels")
+MOST_CLASS_TABLES = 2
+"""The other metrics per class are in ``metrics.csv``."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Row:
         return statistics.stdev(found) if len(found) > 1 and all(map(math.isfinite, found)) else math.nan
 
 
-def report(rows: Sequence[Row]) -> RenderableType:
+def report(rows: Sequence[Row]) -> list[RenderableType]:
     """Return the tables of works that share recipe, mode and images; fused images first, the best at the top."""
     first = rows[0].contents[0]
     cards = first["metrics"]
@@ -61,12 +64,10 @@ def report(rows: Sequence[Row]) -> RenderableType:
         rows, key=lambda row: (row.source, _last_if_undefined(sign * row.mean("", cards[0]["name"])), row.title)
     )
     parts: list[RenderableType] = [_main_table(ordered, cards, f"{first['identity']['protocol']}: {_place(first)}")]
-    per_class = {metric for row in rows for values in row.values for name, metric in values if name}
-    for card in cards:
-        if card["name"] in per_class:
-            parts.append(_class_table(ordered, card["name"], first["classes"]))
+    for metric in _metrics_per_class(rows)[:MOST_CLASS_TABLES]:
+        parts.append(_class_table(ordered, metric, first["classes"]))
     parts.append("\n".join(_remarks(rows)))
-    return Group(*parts)
+    return parts
 
 
 def _main_table(rows: Sequence[Row], cards: Sequence[dict[str, Any]], title: str) -> Table:
@@ -74,13 +75,13 @@ def _main_table(rows: Sequence[Row], cards: Sequence[dict[str, Any]], title: str
     table.add_column("method")
     for card in cards:
         table.add_column(f"{escape(card['name'])} {'↑' if card['higher_is_better'] else '↓'}", justify="right")
-    table.add_column("seeds", justify="right")
+    table.add_column("model" if rows[0].contents[0]["model"] else "seed", justify="right")
     for row in rows:
         cells = [_with_deviation(row.mean("", card["name"]), row.deviation("", card["name"])) for card in cards]
-        alone = len(row.values) == 1
-        label = escape(row.title) + (" (source)" if row.source else "")
-        table.add_row(label, *cells, _unit(row.contents[0]) if alone else str(len(row.values)))
-        for content, values in zip(row.contents, row.values, strict=True) if not alone else ():
+        seeds = [content["identity"]["seed"] for content in row.contents]
+        named = ", ".join("given" if seed is None else str(seed) for seed in seeds)
+        table.add_row(escape(row.title) + (" (source)" if row.source else ""), *cells, named)
+        for content, values in zip(row.contents, row.values, strict=True) if len(seeds) > 1 else ():
             table.add_row(f"  {content['unit']}", *(_number(values["", card["name"]]) for card in cards), style="dim")
     return table
 
@@ -97,16 +98,23 @@ def _class_table(rows: Sequence[Row], metric: str, classes: Sequence[str]) -> Ta
     return table
 
 
+def _metrics_per_class(rows: Sequence[Row]) -> list[str]:
+    """Return the metrics that have values per class, in the order in which the task gives them."""
+    return list(dict.fromkeys(metric for row in rows for values in row.values for name, metric in values if name))
+
+
 def _remarks(rows: Sequence[Row]) -> list[str]:
     first = rows[0].contents[0]
-    counts = dict(first["counts"])
-    trained = [f"{counts.pop(name)} {name}" for name in ("training images", "training boxes") if name in counts]
-    tested = [f"{counts.pop(name)} {name}" for name in ("test images", "test boxes") if name in counts]
-    where = f" of split {first['train_split']}" if first["train_split"] else ""
-    lines = [f"trained on {', '.join(trained)}{where}"] if trained else [f"one model for all: {first['model']}"]
-    lines.append(f"tested on {', '.join(tested)} of split {first['identity']['split']}")
-    if "labels" in counts and "test boxes" not in first["counts"]:
-        lines.append(f"labels tested on: {counts['labels']}")
+    counts = first["counts"]
+    lines = [f"one model for all: {first['model']}"]
+    if first["train_split"]:
+        lines = [f"trained on {_told(counts, 'training')} of split {first['train_split']}"]
+    lines.append(f"tested on {_told(counts, 'test')} of split {first['identity']['split']}")
+    for name in [name for name in counts if " " not in name and name not in TOLD_ALREADY]:
+        found = {row.title: [content["counts"].get(name, 0) for content in row.contents] for row in rows}
+        alike = {count for every in found.values() for count in every}
+        told = "; ".join(f"{title} {', '.join(map(str, every))}" for title, every in found.items())
+        lines.append(f"{name}: {alike.pop() if len(alike) == 1 else told}")
     if first["label_problems"]:
         lines.append("label problems: " + ", ".join(f"{n} {kind}" for kind, n in first["label_problems"].items()))
     lines += [f"note: {note}" for note in first["notes"]]
@@ -117,13 +125,13 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
     return [escape(line) for line in lines]
 
 
+def _told(counts: dict[str, int], part: str) -> str:
+    boxes = counts.get(f"{part} boxes")
+    return f"{counts[f'{part} images']} images" + ("" if boxes is None else f" with {boxes} boxes")
+
+
 def _place(content: dict[str, Any]) -> str:
     return f"{content['identity']['dataset']}, split {content['identity']['split']}"
-
-
-def _unit(content: dict[str, Any]) -> str:
-    seed = content["identity"]["seed"]
-    return "–" if seed is None else f"1 ({content['unit']})"
 
 
 def _with_deviation(mean: float, deviation: float) -> str:

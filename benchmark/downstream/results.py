@@ -25,9 +25,11 @@ def downstream_rows(root: Path) -> tuple[list[dict[str, Any]], Rows, Rows]:
         DataError: a file of the store is damaged; names it.
     """
     rows: dict[str, list[tuple[Work, dict[str, Any]]]] = {}
+    newest: dict[tuple[str, str, str], tuple[str, str]] = {}
     for work in find_works(root):
         content = work.read_json()
         rows.setdefault(_row_id(content), []).append((work, content))
+        newest[_place(content)] = max(newest.get(_place(content), ("", "")), (content["finished_at"], content["board"]))
     runs: list[dict[str, Any]] = []
     scores: Rows = []
     metrics: dict[tuple[str, str], tuple[Any, ...]] = {}
@@ -35,6 +37,9 @@ def downstream_rows(root: Path) -> tuple[list[dict[str, Any]], Rows, Rows]:
         runs.append(_run_row(row_id, [content for _, content in works]))
         for work, content in works:
             protocol, version = content["identity"]["protocol"], content["identity"]["task_version"]
+            if content["board"] != newest[_place(content)][1]:
+                # Labels or a recipe file changed since: not the same test, whatever its name.
+                protocol += f" [earlier {content['board'][:4]}]"
             values = work.read_metrics()
             for order, card in enumerate(content["metrics"]):
                 name = card["name"]
@@ -43,6 +48,11 @@ def downstream_rows(root: Path) -> tuple[list[dict[str, Any]], Rows, Rows]:
                     protocol, name, name, card["higher_is_better"], order, json.dumps(card)
                 )  # fmt: skip
     return runs, scores, list(metrics.values())
+
+
+def _place(content: dict[str, Any]) -> tuple[str, str, str]:
+    identity = content["identity"]
+    return identity["dataset"], identity["split"], identity["protocol"]
 
 
 def _row_id(content: dict[str, Any]) -> str:

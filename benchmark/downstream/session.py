@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -18,6 +19,8 @@ from tgfbench.benchmark.errors import MAX_LISTED, TgfbenchError, UsageError
 from tgfbench.benchmark.plan import RunSpec
 from tgfbench.benchmark.session import console, progress_bar, write_boards
 from tgfbench.methods import resolve_device
+
+MAX_WIDTH = 1000
 
 Todo = list[tuple[PlannedMethod, int | None]]
 
@@ -65,8 +68,11 @@ def evaluate(
     ]
     failures |= _work(evaluation, todo, place)
     rows = _rows(evaluation)
-    if rows:
-        console.print(report(rows))
+    for part in report(rows) if rows else ():
+        # A number that is cut off says nothing: a narrow terminal gets long lines.
+        needed = console.measure(part, options=console.options.update(width=MAX_WIDTH)).maximum
+        wide = Console(file=console.file, width=max(console.width, needed), highlight=False, soft_wrap=True)
+        wide.print(part)
     for title, reason in failures.items():
         console.print(f"[red]failed[/] {escape(title)}: {escape(reason)}")
     if not unfinished:

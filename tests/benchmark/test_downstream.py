@@ -150,7 +150,11 @@ def test_other_labels_make_other_work(run: Run, data: Path, tmp_path: Path, spli
     label_file(data, split, "00001D").write_text("2 0.5 0.5 0.5 0.5\n")
     assert run(methods="visible") == 0
     assert len(find_works(tmp_path / "runs")) == 2
-    assert len({work.read_json()["board"] for work in find_works(tmp_path / "runs")}) == 2
+    boards = build_boards(*store_frames(tmp_path / "runs"))
+    assert len(boards) == 2
+    assert [board.protocol.partition(" [earlier")[0] for board in boards] == ["stub-brightness quick retrain"] * 2
+    assert len({board.protocol for board in boards}) == 2
+    assert not any(board.differences for board in boards)
 
 
 def test_a_training_that_was_cut_off_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
