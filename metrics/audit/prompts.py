@@ -142,8 +142,8 @@ def read_prompts(path: Path, keys: Sequence[str] | None = None) -> list[Prompt]:
         keys: the samples asked for; lines of others are skipped. All that the file names by default.
 
     Raises:
-        DataError: the file cannot be read, a line is no prompt, an id occurs twice in a sample, or a sample lacks its
-            matching or its empty prompt; names file, line and sample.
+        DataError: the file cannot be read, a line is no prompt, an id occurs twice in a sample, or a sample has no
+            matching or empty prompt, or several; names file, line and sample.
     """
     doing = f"reading the prompts {path}"
     try:
@@ -170,9 +170,10 @@ def read_prompts(path: Path, keys: Sequence[str] | None = None) -> list[Prompt]:
     keys = list(dict.fromkeys(key for key, _ in found)) if keys is None else keys
     prompts = [prompt for prompt in found.values() if prompt.key in set(keys)]
     for key, own in by_key(prompts, keys).items():
-        lacking = {"matching", "empty"} - {prompt.kind for prompt in own}
-        if lacking:
-            raise DataError(doing, found=f"no {' and no '.join(sorted(lacking))} prompt for {key!r}", expected="both")
+        for kind in ("matching", "empty"):
+            count = sum(prompt.kind == kind for prompt in own)
+            if count != 1:
+                raise DataError(doing, found=f"{count or 'no'} {kind} prompt for {key!r}", expected="one of this kind")
     return prompts
 
 

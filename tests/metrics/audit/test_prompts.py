@@ -119,6 +119,7 @@ def test_a_prompt_file_comes_back_and_keeps_what_was_edited(tmp_path: Path) -> N
         ('{"key": "a", "id": "matching", "kind": "matching", "text": "twice"}', "second time"),
         ('{"key": "a", "id": "../x", "kind": "other", "text": ""}', "id"),
         ("", "no empty prompt for 'a'"),
+        ('{"key": "a", "id": "more", "kind": "matching", "text": "u"}', "2 matching prompt for 'a'"),
     ],
 )
 def test_a_bad_prompt_file_is_refused_by_line(tmp_path: Path, line: str, said: str) -> None:
