@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -198,10 +199,12 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True), {}
     except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else "not a checkpoint"
+        # torch's own advice is to load the file unsafely.
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it would call {code[1]}" if code else "no checkpoint, or a damaged one"
         raise WeightsError(
             doing,
-            found=f"content that loading plain tensors refuses ({first})",
+            found=f"content that loading plain tensors refuses ({what})",
             expected="tensors in dicts and lists, as torch.save writes a state dict",
             hint="if you trust the file's author, save its state dict again as safetensors",
         ) from error
