@@ -31,8 +31,11 @@ $(BIN)/activate:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp per set of extras: nothing is installed twice, and bench never waits for the test tools.
+# ultralytics brings opencv-python, which lies over the headless build; where there is no window system it goes back.
 $(VENV)/.%.installed: $(BIN)/activate setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --force-reinstall --no-deps opencv-python-headless
 	@touch $@
 
 install: $(VENV)/.offline-text.installed ## make the environment

@@ -31,6 +31,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from tgfbench.metrics.downstream import TASKS
 
     monkeypatch.setenv("TGFBENCH_PLUGINS", PLUGINS)
+    monkeypatch.setenv("TGFBENCH_OFFLINE", "1")  # leave the environment of the other tests alone
     monkeypatch.setenv("STUB_RECIPES", str(tmp_path))
     monkeypatch.syspath_prepend(str(HERE))
     fresh: Registry[Any] = Registry("tasks")

@@ -1,0 +1,51 @@
+"""The two tasks in the engine, on rendered pairs: trained, tested, stored, shown, and not done twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tgfbench.benchmark.cli import main
+from tgfbench.benchmark.downstream.store import find_works
+from tgfbench.benchmark.images import read_label_map
+from tgfbench.benchmark.results import prediction_frame, store_frames
+from tgfbench.leaderboards.board import build_boards
+
+TASKS = {
+    "detection": ("ultralytics", "AP50", ["image_size=64", "epochs=1", "least_steps=1", "train_images=4", "batch=2"]),
+    "segmentation": ("mmseg", "mIoU", ["image_size=64", "epochs=1", "train_images=4", "batch=2", "crop=[48,64]"]),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_in_the_engine(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library, metric, fields = TASKS[task]
+    pytest.importorskip(library)
+    sizes = [f"-D{field}" for field in ("width=96", "height=72", "count=6")]
+    recipe = [part for field in fields for part in ("-R", field)]
+    out = tmp_path / "runs"
+    command = ["tgfbench", "downstream", task, "-m", "visible", "-d", "sample", *sizes, *recipe, "--limit", "2"]
+    monkeypatch.setattr("sys.argv", [*command, "--device", "cpu", "--out", str(out)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert metric in capsys.readouterr().out
+    (work,) = find_works(out)
+    assert work.read_json()["counts"]["test images"] == 2
+    if task == "detection":
+        lines = (work.predictions / "boxes.jsonl").read_text().splitlines()
+        assert [json.loads(line)["key"] for line in lines] == ["test-0000", "test-0001"]
+    else:
+        assert read_label_map(work.predictions / "segmentation" / "test-0001.png").shape == (72, 96)
+    assert set(prediction_frame(out)["key"]) <= {"test-0000", "test-0001"}
+    (board,) = build_boards(*store_frames(out))
+    assert metric in board.metrics.index
+    state = {path: path.stat().st_mtime_ns for path in (out / "downstream").rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "downstream").rglob("*") if path.is_file()} == state
