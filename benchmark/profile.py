@@ -182,15 +182,18 @@ def _timed(method: FusionMethod, batch: FusionBatch, repeats: int) -> tuple[floa
 
 
 def _uncounted() -> dict[Any, Any]:
-    """Return FLOP formulas of products that torch's counter does not know."""
+    """Return FLOP formulas, of shapes, for products that torch's counter does not know."""
     import torch
-    from torch.utils.flop_counter import addmm_flop, sdpa_flop_count
+    from torch.utils.flop_counter import sdpa_flop_count
+
+    def product(_: Any, a: Any, b: Any, **__: Any) -> int:
+        return int(2 * a[0] * a[1] * b[1])
 
     def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
         return int(sdpa_flop_count(query, key, value))
 
     aten = torch.ops.aten
-    return {aten.addmm_: addmm_flop, aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    return {aten.addmm_: product, aten._scaled_dot_product_flash_attention_for_cpu: attention}
 
 
 def _resident_mib() -> float:
