@@ -13,10 +13,12 @@ from pandas.api.types import union_categoricals
 
 from tgfbench.benchmark.audit.results import PROTOCOL as AUDIT
 from tgfbench.benchmark.audit.results import audit_metrics, audit_rows
-from tgfbench.benchmark.downstream.results import downstream_rows
+from tgfbench.benchmark.downstream.results import downstream_rows, row_id
+from tgfbench.benchmark.downstream.store import HINT, Work, find_works
 from tgfbench.benchmark.errors import DataError, UsageError
-from tgfbench.benchmark.records import read_json
-from tgfbench.benchmark.store import SCHEMA, SCORES, Run, find_runs
+from tgfbench.benchmark.records import read_journal, read_table
+from tgfbench.benchmark.store import IMAGE_COLUMNS as FILE_IMAGE_COLUMNS
+from tgfbench.benchmark.store import IMAGES, SCORES, Run, find_runs
 from tgfbench.benchmark.store import SCORE_COLUMNS as FILE_COLUMNS
 
 RUN_COLUMNS = (
@@ -103,14 +105,26 @@ def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def image_frame(root: Path) -> pd.DataFrame:
-    """Return all fused images of a store that are in place (``IMAGE_COLUMNS``)."""
-    rows = [
-        (run.folder.name, key, image.text, str(path))
-        for run in find_runs(root)
-        for key, image in run.load().images.items()
-        if (path := run.image_path(key)).is_file()
-    ]
+    """Return all fused images of a store that are in place (``IMAGE_COLUMNS``).
+
+    Test images of downstream works appear a second time, under the run id of the row of their board.
+    """
+    images = {run.folder.name: _images(run) for run in find_runs(root)}
+    rows = [(run, key, *found) for run, here in images.items() for key, found in here.items()]
+    tested: dict[tuple[str, str], tuple[str, str]] = {}
+    for work in find_works(root):
+        content = work.read_json()
+        here = images.get(content.get("run_id", ""), {})
+        tested |= {(row_id(content), key): here[key] for key in _predicted_keys(work) if key in here}
+    rows += [(*name, *found) for name, found in tested.items()]
     return pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
+
+
+def _images(run: Run) -> dict[str, tuple[str, str]]:
+    """Return prompt and path of the images that are in place, by key."""
+    path = run.folder / IMAGES
+    rows = [*read_table(path, FILE_IMAGE_COLUMNS), *read_journal(path.with_suffix(".journal"))]
+    return {key: (text, str(place)) for key, text, _ in rows if (place := run.image_path(key)).is_file()}
 
 
 def prediction_frame(root: Path) -> pd.DataFrame:
@@ -119,46 +133,60 @@ def prediction_frame(root: Path) -> pd.DataFrame:
     One row per work and image: ``run_id`` and ``key`` of the fused image, ``task``, ``variant`` (recipe, mode and
     seed), ``boxes`` (JSON, a list of ``[x1, y1, x2, y2, class, score]`` in pixels, "" for a segmentation), ``mask``
     (path of an indexed PNG of class ids, "" for boxes), ``classes`` (JSON, names) and ``palette`` (JSON, RGB colours).
+    As in ``image_frame``, everything appears a second time under the run id of the row of its board.
 
     Raises:
         DataError: a file of the store is damaged; names it.
     """
     rows: list[dict[str, Any]] = []
-    for path in sorted((root / "downstream").glob("*/*/*/*/work.json")):
-        content = read_json(path, SCHEMA, "remove this folder: what it held is computed again")
-        if not content.get("finished_at"):
-            continue
+    # Of two works alike in what a reader sees, the newest is shown.
+    works = sorted(((work.read_json(), work) for work in find_works(root)), key=lambda found: found[0]["finished_at"])
+    for content, work in works:
         try:
-            rows += _predictions(path.parent / "predictions", content)
+            found = _predictions(work, content)
         except (KeyError, TypeError, ValueError) as error:
             said = f"{type(error).__name__}: {error}"
-            raise DataError(f"reading {path.parent}", found=said, expected="what tgfbench wrote") from error
-    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+            raise DataError(f"reading {work.folder}", found=said, expected="what tgfbench wrote", hint=HINT) from error
+        rows += found + [{**row, "run_id": row_id(content)} for row in found]
+    frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+    return frame.drop_duplicates(["run_id", "key", "task", "variant"], keep="last", ignore_index=True)
 
 
-def _predictions(folder: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _predictions(work: Work, content: Mapping[str, Any]) -> list[dict[str, Any]]:
     identity = content["identity"]
-    recipe = identity["recipe"]
-    name = recipe["name"] if isinstance(recipe, dict) else recipe
-    unit = content.get("unit", f"seed {identity['seed']}")
-    work = {
+    common = {
         "run_id": content["run_id"],
         "task": identity["task"],
-        "variant": f"{name} {identity['mode']}, {unit}",
+        "variant": f"{identity['protocol'].removeprefix(identity['task']).strip()}, {content['unit']}",
         "boxes": "",
         "mask": "",
-        "classes": json.dumps(content.get("classes", []), ensure_ascii=False),
-        "palette": json.dumps(content.get("palette", [])),
+        "classes": json.dumps(content["classes"], ensure_ascii=False),
+        "palette": json.dumps(content["palette"]),
     }
     rows = []
-    if (folder / "boxes.jsonl").is_file():
-        for line in (folder / "boxes.jsonl").read_text(encoding="utf-8").splitlines():
-            found = json.loads(line)
-            parts = zip(found["boxes"], found["classes"], found["scores"], strict=True)
-            boxes = [[*map(float, box), int(number), float(score)] for box, number, score in parts]
-            rows.append({**work, "key": str(found["key"]), "boxes": json.dumps(boxes)})
-    masks = sorted((folder / "segmentation").glob("*.png"))
-    return rows + [{**work, "key": mask.stem, "mask": str(mask)} for mask in masks]
+    for found in _box_lines(work):
+        parts = zip(found["boxes"], found["classes"], found["scores"], strict=True)
+        boxes = [[*map(float, box), int(number), float(score)] for box, number, score in parts]
+        rows.append({**common, "key": str(found["key"]), "boxes": json.dumps(boxes)})
+    return rows + [{**common, "key": mask.stem, "mask": str(mask)} for mask in _masks(work)]
+
+
+def _predicted_keys(work: Work) -> list[str]:
+    return [str(found["key"]) for found in _box_lines(work)] + [mask.stem for mask in _masks(work)]
+
+
+def _box_lines(work: Work) -> list[dict[str, Any]]:
+    path = work.predictions / "boxes.jsonl"
+    if not path.is_file():
+        return []
+    try:
+        return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise DataError(f"reading {path}", found=str(error), expected="a JSON object a line", hint=HINT) from error
+
+
+def _masks(work: Work) -> list[Path]:
+    return sorted((work.predictions / "segmentation").glob("*.png"))
 
 
 def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Board:
 
     @property
     def unit(self) -> str:
-        """What a key stands for: ``image``, or ``seed`` for a training with its test."""
+        """What a key stands for: ``image``; ``seed`` or ``model`` where it is a test of a training."""
         return unit_of(self.keys)
 
     @property

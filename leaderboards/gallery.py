@@ -25,7 +25,7 @@ class Gallery:
     Attributes:
         board: whose rows are shown.
         keys: the images, most disputed first.
-        dispute: by key, 0 (all metrics order the rows alike) to 1.
+        dispute: by key, 0 (all metrics order the rows alike) to 1; empty where the board has no numbers of images.
         paths: by (run id, key), where the PNG lies.
         prompts: by (run id, key).
         overlays: what was found in these images.
@@ -42,19 +42,21 @@ class Gallery:
         """Return what the page's script needs: sources and methods, and per image its files, prompts and numbers."""
         board = self.board
         decimals = [decimals_for(board.means[metric]) for metric in board.metrics.index]
-        position = {key: i for i, key in enumerate(board.keys)}
-        images = []
+        position = {key: i for i, key in enumerate(board.keys)} if board.unit == "image" else {}
+        images: list[dict[str, object]] = []
         for key in self.keys:
             shown = {}
             for number, run in enumerate(map(str, board.rows.index)):
                 if (run, key) in self.paths:
-                    values = board.scores[number, :, position[key]]
+                    values = board.scores[number, :, position[key]] if key in position else []
                     shown[run] = {
                         "prompt": visible_text(self.prompts[run, key]),
-                        "values": [number_text(v, d) for v, d in zip(values, decimals, strict=True)],
+                        "values": [number_text(v, d) for v, d in zip(values, decimals, strict=False)],
                         "found": {overlay.number: overlay.found(run, key) for overlay in self.overlays},
                     }
-            images.append({"key": key, "dispute": round(self.dispute[key], 3), "shown": shown})
+            images.append({"key": key, "shown": shown})
+            if key in self.dispute:
+                images[-1]["dispute"] = round(self.dispute[key], 3)
         rows = [
             {"run": str(run), "label": visible_text(str(row["label"])), "source": bool(row["source"])}
             for run, row in board.rows.iterrows()
@@ -64,11 +66,13 @@ class Gallery:
             visible_text(str(card["title"])) + arrows[card["higher_is_better"]] for _, card in board.metrics.iterrows()
         ]
         overlays = [overlay.data() for overlay in self.overlays]
-        return {"rows": rows, "metrics": metrics, "images": images, "overlays": overlays}
+        return {"rows": rows, "metrics": metrics if position else [], "images": images, "overlays": overlays}
 
 
 def build_gallery(board: Board, images: pd.DataFrame, most: int, overlays: Sequence[Overlay] = ()) -> Gallery | None:
     """Choose a board's most disputed images among those with at least two fused images; None where there are none.
+
+    A board of trainings has no numbers of images: the first of its test images are shown.
 
     Args:
         board: the board.
@@ -76,11 +80,12 @@ def build_gallery(board: Board, images: pd.DataFrame, most: int, overlays: Seque
         most: number of images at most.
         overlays: of the whole store; those that show anything here are offered.
     """
-    here = images[images["run_id"].isin(board.rows.index) & images["key"].isin(board.keys)]
+    here = images[images["run_id"].isin(board.rows.index)]
+    dispute = disputes(board) if board.unit == "image" else {}
+    here = here[here["key"].isin(board.keys)] if dispute else here
     shown = here.groupby("key")["run_id"].nunique()
-    dispute = disputes(board)
     several = [str(key) for key, runs in shown.items() if runs > 1]
-    keys = sorted(several, key=lambda key: (-round(dispute[key], 9), key))[:most]
+    keys = sorted(several, key=lambda key: (-round(dispute.get(key, 0.0), 9), key))[:most]
     if not keys:
         return None
     here = here[here["key"].isin(keys)]

@@ -102,8 +102,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def unit_of(keys: Iterable[str]) -> str:
-    """Return what scores are given for, ``seed`` where every key is ``seed N`` (a training each), else ``image``."""
-    every = list(keys)
+    """Return what a key stands for: ``seed`` (``seed N``, a training), ``model`` (``given weights``) or ``image``."""
+    every = set(keys)
+    if every == {"given weights"}:
+        return "model"
     return "seed" if every and all(map(_SEED.fullmatch, every)) else "image"
 
 
@@ -147,7 +149,7 @@ def _by_images(
         part = runs.loc[members]
         group = Group(
             fingerprint=str(part["fingerprint"].iloc[0]),
-            asked=max(int(part["images"].max()), len(image_set)),
+            asked=max(int(part["images"].max()), len(expected)),
             expected=expected,
             keys=tuple(sorted(image_set)),
             labels={run: labels[run] for run in members},

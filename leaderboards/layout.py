@@ -193,7 +193,7 @@ def _seen(board: Board) -> list[str]:
     notes = []
     for _, row in board.rows.iterrows():
         if row["seen_in_training"] > 0:
-            total = "" if board.unit == "seed" else f" of {counted(board.asked)}"
+            total = f" of {counted(board.asked)}" if board.unit == "image" else ""
             notes.append(f"{row['label']}: seen in training: {row['seen_in_training']}{total}")
         if row["training_note"]:
             notes.append(f"{row['label']}: perhaps seen in training: {row['training_note']}")

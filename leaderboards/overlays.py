@@ -86,14 +86,16 @@ def read_overlays(predictions: pd.DataFrame) -> list[Overlay]:
     for (task, variant), part in predictions.groupby(["task", "variant"], sort=True):
         longest = max(map(str, part["classes"]), key=lambda text: (len(text), text))
         classes = tuple(map(str, json.loads(longest)))
-        palette = json.loads(max(map(str, part["palette"]), key=lambda text: (len(text), text)))
+        masks = bool((part["mask"] != "").any())
+        # The palette of a dataset is that of its label maps: boxes have classes of their own.
+        palette = json.loads(max(map(str, part["palette"]), key=lambda text: (len(text), text))) if masks else []
         colours = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in palette[: len(classes)]]
         colours += [_COLOURS[number % len(_COLOURS)] for number in range(len(colours), len(classes))]
         names = list(zip(part["run_id"].astype(str), part["key"].astype(str), strict=True))
         overlay = Overlay(
             number=len(found),
             title=f"{_NOUNS.get(str(task), str(task))}: {variant}",
-            kind="mask" if (part["mask"] != "").any() else "boxes",
+            kind="mask" if masks else "boxes",
             classes=classes,
             colours=tuple(colours),
         )

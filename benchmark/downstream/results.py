@@ -28,13 +28,13 @@ def downstream_rows(root: Path) -> tuple[list[dict[str, Any]], Rows, Rows]:
     newest: dict[tuple[str, str, str], tuple[str, str]] = {}
     for work in find_works(root):
         content = work.read_json()
-        rows.setdefault(_row_id(content), []).append((work, content))
+        rows.setdefault(row_id(content), []).append((work, content))
         newest[_place(content)] = max(newest.get(_place(content), ("", "")), (content["finished_at"], content["board"]))
     runs: list[dict[str, Any]] = []
     scores: Rows = []
     metrics: dict[tuple[str, str], tuple[Any, ...]] = {}
-    for row_id, works in rows.items():
-        runs.append(_run_row(row_id, [content for _, content in works]))
+    for run, works in rows.items():
+        runs.append(_run_row(run, [content for _, content in works]))
         for work, content in works:
             protocol, version = content["identity"]["protocol"], content["identity"]["task_version"]
             if content["board"] != newest[_place(content)][1]:
@@ -43,7 +43,7 @@ def downstream_rows(root: Path) -> tuple[list[dict[str, Any]], Rows, Rows]:
             values = work.read_metrics()
             for order, card in enumerate(content["metrics"]):
                 name = card["name"]
-                scores.append((row_id, content["unit"], protocol, name, values["", name], version))
+                scores.append((run, content["unit"], protocol, name, values["", name], version))
                 metrics[protocol, name] = (
                     protocol, name, name, card["higher_is_better"], order, json.dumps(card)
                 )  # fmt: skip
@@ -55,12 +55,12 @@ def _place(content: dict[str, Any]) -> tuple[str, str, str]:
     return identity["dataset"], identity["split"], identity["protocol"]
 
 
-def _row_id(content: dict[str, Any]) -> str:
-    """Return the hash that the seeds of one row share."""
+def row_id(content: dict[str, Any]) -> str:
+    """Return the run id of the row that a work belongs to: the hash that its seeds share."""
     return run_id({name: value for name, value in content["identity"].items() if name != "seed"})
 
 
-def _run_row(row_id: str, contents: list[dict[str, Any]]) -> dict[str, Any]:
+def _run_row(run_name: str, contents: list[dict[str, Any]]) -> dict[str, Any]:
     content = max(contents, key=lambda found: found["finished_at"])
     identity, run, made = content["identity"], content["run_identity"], content["provenance"]
     options = {**run["options"], **content["data_options"]}
@@ -68,7 +68,7 @@ def _run_row(row_id: str, contents: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         **{name: identity[name] for name in ("dataset", "split", "method", "weights")},
         **{name: content[name] for name in ("title", "weights_origin", "reconstruction", "seen_in_training")},
-        "run_id": row_id,
+        "run_id": run_name,
         "fingerprint": content["board"],
         "images": len(contents),
         "tags": ",".join(content["tags"]),

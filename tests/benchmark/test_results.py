@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from tgfbench.benchmark.boards_perf import write_store
 from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.images import write_png
 from tgfbench.benchmark.records import write_json
-from tgfbench.benchmark.results import PREDICTION_COLUMNS, prediction_frame, store_frames
-from tgfbench.benchmark.store import SCORES, find_runs
+from tgfbench.benchmark.results import PREDICTION_COLUMNS, image_frame, prediction_frame, store_frames
+from tgfbench.benchmark.store import SCORES, Image, find_runs
 
 
 @pytest.fixture
@@ -61,28 +63,28 @@ def test_a_damaged_file_is_named_with_its_line(run, tmp_path, line):
     assert "line 6" in str(error.value)
 
 
-def _work(root, task, name, **content):
+def _work(root, task, name, seed=3, **content):
     folder = root / "downstream" / task / "sample" / "m@none" / name
     (folder / "predictions").mkdir(parents=True)
-    identity = {"task": task, "dataset": "sample", "split": "test", "method": "m", "weights": "", "mode": "retrain"}
-    identity |= {"recipe": "quick", "seed": 3}
-    write_json(folder / "work.json", 1, {"identity": identity, "run_id": "run", "finished_at": "2025-03-01", **content})
+    identity = {"task": task, "dataset": "sample", "split": "test", "protocol": f"{task} quick retrain", "seed": seed}
+    facts = {"run_id": "run", "unit": f"seed {seed}", "finished_at": "2025-03-01", "palette": [[1, 2, 3]]}
+    write_json(folder / "work.json", 1, {"identity": identity, **facts, **content})
+    (folder / "metrics.csv").write_text("class,metric,value\n")
     return folder
 
 
-def test_predictions_are_read_from_finished_works_only(tmp_path):
+def test_predictions_are_read_from_finished_works_and_also_belong_to_the_row_of_their_board(tmp_path):
     boxes = _work(tmp_path, "detection", "one", classes=["car"]) / "predictions" / "boxes.jsonl"
     line = {"key": "a", "boxes": [[1, 2, 3, 4.5]], "classes": [0], "scores": [0.5]}
     boxes.write_text(json.dumps(line) + "\n" + json.dumps({"key": "b", "boxes": [], "classes": [], "scores": []}))
-    masks = (
-        _work(tmp_path, "segmentation", "two", classes=["road"], palette=[[1, 2, 3]]) / "predictions" / "segmentation"
-    )
+    masks = _work(tmp_path, "segmentation", "two", classes=["road"]) / "predictions" / "segmentation"
     masks.mkdir()
     (masks / "a.png").write_bytes(b"")
     _work(tmp_path, "detection", "begun", finished_at="")
     frame = prediction_frame(tmp_path)
     assert list(frame.columns) == list(PREDICTION_COLUMNS)
-    assert frame.to_dict("list") == {
+    fused = frame[frame["run_id"] == "run"]
+    assert fused.drop(columns="palette").to_dict("list") == {
         "run_id": ["run"] * 3,
         "key": ["a", "b", "a"],
         "task": ["detection", "detection", "segmentation"],
@@ -90,8 +92,37 @@ def test_predictions_are_read_from_finished_works_only(tmp_path):
         "boxes": ["[[1.0, 2.0, 3.0, 4.5, 0, 0.5]]", "[]", ""],
         "mask": ["", "", str(masks / "a.png")],
         "classes": ['["car"]', '["car"]', '["road"]'],
-        "palette": ["[]", "[]", "[[1, 2, 3]]"],
     }
+    rows = frame[frame["run_id"] != "run"]
+    assert rows["run_id"].nunique() == 2
+    assert rows.drop(columns="run_id").to_dict("list") == fused.drop(columns="run_id").to_dict("list")
+
+
+def test_seeds_of_one_row_share_its_run_id_and_the_newest_of_works_alike_is_shown(tmp_path):
+    for number, (name, seed) in enumerate([("z", 0), ("a", 0), ("b", 1)]):
+        folder = _work(tmp_path, "detection", name, seed, classes=[name], finished_at=f"2025-03-0{number + 1}")
+        found = {"key": "k", "boxes": [], "classes": [], "scores": []}
+        (folder / "predictions" / "boxes.jsonl").write_text(json.dumps(found))
+    frame = prediction_frame(tmp_path)
+    assert frame["run_id"].nunique() == 2
+    here = frame[frame["run_id"] == "run"]
+    assert dict(zip(here["variant"], here["classes"], strict=True)) == {
+        "quick retrain, seed 0": '["a"]',
+        "quick retrain, seed 1": '["b"]',
+    }
+
+
+def test_tested_images_are_images_of_the_row_of_their_board_too(run, tmp_path):
+    write_png(run.image_path("k"), np.zeros((4, 4, 3), dtype=np.uint8))
+    run.add_image("k", Image("a prompt", "0" * 64))
+    run.add_image("gone", Image("", "0" * 64))
+    folder = _work(tmp_path, "detection", "one", classes=[], run_id=run.folder.name)
+    lines = [json.dumps({"key": key, "boxes": [], "classes": [], "scores": []}) for key in ("k", "gone")]
+    (folder / "predictions" / "boxes.jsonl").write_text("\n".join(lines))
+    images = image_frame(tmp_path)
+    assert list(images["key"]) == ["k", "k"]
+    assert set(images["run_id"]) == set(prediction_frame(tmp_path)["run_id"])
+    assert set(images["text"]) == {"a prompt"}
 
 
 def test_damaged_predictions_are_named(tmp_path):

@@ -78,3 +78,17 @@ def test_predictions_of_other_images_offer_nothing(hostile_site_frames, hostile_
     build_site(*hostile_site_frames, tmp_path / "plain", predictions=pd.DataFrame(columns=list(PREDICTION_COLUMNS)))
     assert _gallery(tmp_path / "site") == _gallery(tmp_path / "plain")
     assert _gallery(tmp_path / "site")["overlays"] == []
+
+
+def test_a_board_of_trainings_has_a_gallery_of_its_test_images(
+    store, hostile_site_frames, hostile_predictions, tmp_path
+):
+    images = hostile_site_frames[3]
+    for run in sorted(set(images["run_id"])):
+        store.run(run, {"AP50": [0.5]}, run_id=run, keys=["seed 0"], protocol="core")
+    build_site(*store.frames, images, tmp_path / "site", most_images=2, predictions=hostile_predictions)
+    data = _gallery(tmp_path / "site")
+    assert [image["key"] for image in data["images"]] == ["test-0000", "test-0001"]
+    assert data["metrics"] == []
+    assert all("dispute" not in image for image in data["images"])
+    assert len(data["overlays"]) == 2

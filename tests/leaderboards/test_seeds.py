@@ -19,9 +19,10 @@ def test_where_keys_are_seeds_every_output_speaks_of_seeds(store):
     facts = {"protocol": "detection quick retrain", "keys": keys}
     store.run("a", {"AP50": [0.5, 0.6, 0.7], "AP75": [0.1, 0.2, 0.3]}, **facts)
     store.run("b", {"AP50": [0.4, 0.5, 0.65], "AP75": [0.2, 0.1, 0.4]}, seen_in_training=7, **facts)
-    store.run("c", {"AP50": [0.3], "AP75": [0.4]}, images=3, **facts)
+    store.run("c", {"AP50": [0.3], "AP75": [0.4]}, **facts)
     boards = build_boards(*store.frames)
     assert [(board.unit, board.counted) for board in boards] == [("seed", "3 seeds"), ("seed", "1 seed")]
+    assert lay_out(boards[1]).heading.startswith("roadscene (test, 1 of 3 seeds)")
     assert np.isfinite(boards[0].evidence.intervals.mean).all()
     assert np.isnan(boards[1].evidence.intervals.mean).all()
     for layout in map(lay_out, boards):
@@ -43,3 +44,10 @@ def test_downstream_protocols_have_an_overall_board_of_their_own(store):
             store.run(method, {"mIoU": [0.5 + shift, 0.6 + shift]}, protocol="segmentation quick retrain", **facts)
     (overall,) = overall_boards(build_boards(*store.frames))
     assert (overall.group, list(overall.table.index)) == ("downstream", ["b", "a"])
+
+
+def test_one_model_for_all_is_neither_image_nor_seed(store):
+    for method in ("a", "b"):
+        store.run(method, {"AP50": [0.5]}, protocol="detection standard frozen", keys=["given weights"])
+    (board,) = build_boards(*store.frames)
+    assert lay_out(board).heading == "roadscene (test, 1 model), protocol detection standard frozen"

@@ -12,6 +12,8 @@
   const sources = data.rows.filter((row) => row.source).map((row) => row.run);
   const methods = data.rows.filter((row) => !row.source).map((row) => row.run);
 
+  const dispute = (image) => ("dispute" in image ? `dispute ${image.dispute}` : "");
+
   function thumbs() {
     const words = at("find").value.trim().toLowerCase();
     const matches = (image) => image.key.toLowerCase().includes(words)
@@ -28,7 +30,7 @@
       picture.alt = "";
       picture.src = file(methods.find((run) => image.shown[run]) || Object.keys(image.shown)[0], image.key);
       const note = document.createElement("small");
-      note.textContent = `dispute ${image.dispute}`;
+      note.textContent = dispute(image);
       button.append(picture, image.key, note);
       button.addEventListener("click", () => open(image.key, true));
       const item = document.createElement("li");
@@ -52,7 +54,7 @@
     choices(at("left"), left);
     choices(at("right"), right);
     if (at("left").value === at("right").value) at("right").selectedIndex = (at("left").selectedIndex + 1) % at("right").length;
-    at("name").textContent = `${key} (dispute ${current.dispute})`;
+    at("name").textContent = dispute(current) ? `${key} (${dispute(current)})` : key;
     history.replaceState(null, "", `#${encodeURIComponent(key)}`);
     for (const button of at("thumbs").querySelectorAll("button"))
       button.setAttribute("aria-current", String(button.dataset.key === key));
@@ -125,6 +127,7 @@
         box.style.setProperty("--colour", colour);
         box.style.setProperty("--letters", bright(colour) ? "#000" : "#fff");
         box.classList.toggle("inside", y1 / height < 0.06);
+        box.classList.toggle("end", x1 / width > 0.75);
         tag.textContent = `${name} ${score.toFixed(2)}`;
         box.append(tag);
         return box;
