@@ -48,7 +48,7 @@ class Gallery:
             shown = {}
             for number, run in enumerate(map(str, board.rows.index)):
                 if (run, key) in self.paths:
-                    values = board.scores[number, :, position[key]] if key in position else []
+                    values = board.scores[number, :, position[key]] if key in position else np.empty(0)
                     shown[run] = {
                         "prompt": visible_text(self.prompts[run, key]),
                         "values": [number_text(v, d) for v, d in zip(values, decimals, strict=False)],
