@@ -54,6 +54,7 @@ test: $(VENV)/.dev.installed ## run the tests in JOBS processes
 
 perf: $(VENV)/.dev.installed ## time the methods, the protocols, the decoding of datasets, the audit and the boards
 	@$(BIN)/tgfbench profile -m all
+	@$(BIN)/tgfbench profile -m textfusion,ldfusion,film,text-if,mtgfusion --authors-size
 	@$(BIN)/python -m tgfbench.metrics.perf
 	@$(BIN)/python -m tgfbench.datasets.perf '$(DATA_ROOT)'
 	@$(BIN)/python -m tgfbench.benchmark.audit.perf

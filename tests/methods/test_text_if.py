@@ -183,6 +183,19 @@ def test_nothing_but_rounding_differs(height: int, width: int, rows: int | None)
     assert golden.greatest_deviation(FastTextIF(network, rows)(**given), exact) < NOISE
 
 
+@pytest.mark.parametrize(("size", "measure"), [((480, 640), None), ((472, 632), FastTextIF)])
+@torch.inference_mode()
+def test_rewrite_is_precise_at_full_size(size: tuple[int, int], measure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the second size the float64 rewrite, equal to the network above, is the measure: it takes less time."""
+    monkeypatch.setattr("tgfbench.methods.text_if.fast.WINOGRAD_CHANNELS", 1)
+    network = small()
+    fused = FastTextIF(network)(**random_inputs(*size))
+    network.double()
+    exact = (measure(network) if measure else network)(**random_inputs(*size, dtype=torch.float64))
+    assert exact.std() > 0.5
+    assert golden.greatest_deviation(fused, exact) < NOISE
+
+
 @torch.inference_mode()
 def test_sums_over_a_whole_image_are_precise() -> None:
     """Running float32 sums over so many pixels are off by a hundred times what small images show."""
