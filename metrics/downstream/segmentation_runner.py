@@ -70,10 +70,10 @@ class LocalRunner(Runner):
         super().__init__(**options)
         Path(self._log_dir).rmdir()
 
-    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
-        """Put the network on the device."""
+    def wrap_model(self, model_wrapper_cfg: Any, model: Any) -> nn.Module:
+        """Put the network on the device, in the memory layout that convolutions are fastest in."""
         del model_wrapper_cfg
-        return model.to(self._device)
+        return model.to(self._device, memory_format=torch.channels_last)
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **options: Any) -> MMLogger:
         """Return a logger that is silent on the screen."""

@@ -12,9 +12,10 @@ import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from tgfbench.benchmark.errors import DataError, WeightsError
+from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.benchmark.weights import load_strict, read_checkpoint
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress
+from tgfbench.metrics.downstream.class_names import match_classes
 from tgfbench.metrics.downstream.segmentation_data import labelled, test_loader, training_loader
 from tgfbench.metrics.downstream.segmentation_hub import (
     TransformersSegmenter,
@@ -23,7 +24,13 @@ from tgfbench.metrics.downstream.segmentation_hub import (
     read_hub_segmenter,
 )
 from tgfbench.metrics.downstream.segmentation_labels import class_pixels, class_weights, counted_classes
-from tgfbench.metrics.downstream.segmentation_networks import HUB_PREFIX, NETWORKS, network_config, preprocessing
+from tgfbench.metrics.downstream.segmentation_networks import (
+    DEEPLABS,
+    HUB_PREFIX,
+    NETWORKS,
+    network_config,
+    preprocessing,
+)
 from tgfbench.metrics.downstream.segmentation_recipe import SegmentationRecipe
 from tgfbench.metrics.downstream.segmentation_runner import (
     STATE,
@@ -66,14 +73,17 @@ def train(
     if finished.is_file():
         return finished
     folder.mkdir(parents=True, exist_ok=True)
+    count = len(labelled(images))
+    if recipe.model in DEEPLABS and min(recipe.batch, count) < 2:
+        found = f"batches of one image ({count} images, batch={recipe.batch})"
+        expected = "at least two: a branch of the network normalises one value an image over the batch"
+        raise UsageError(f"training {recipe.model}", found=found, expected=expected)
     outputs = counted_classes(images)
     names = [images.segmentation_classes[i] for i in outputs]
     weights = class_weights(recipe.class_weights, class_pixels(images).tolist(), outputs)
     network, start, described = _network(recipe, names, weights)
     loader = training_loader(images, outputs, recipe, seed, _workers(device))
-    steps, epochs = recipe.steps(len(labelled(images)))
-    if epochs * steps == 0:
-        raise DataError("training a segmenter", found="no labelled images", expected="at least one")
+    steps, epochs = recipe.steps(count)
     state = folder / STATE
     with local_runner(
         device,
@@ -187,25 +197,25 @@ def _outputs(segmenter: Segmenter, images: LabelledSet) -> list[int]:
     Raises:
         WeightsError: other classes than the dataset's.
     """
-    wanted = {_plain(images.segmentation_classes[i]): i for i in counted_classes(images)}
-    offered = [_plain(name) for name in segmenter.classes]
-    if sorted(offered) != sorted(wanted):
-        missing = sorted(set(wanted) - set(offered))
-        foreign = sorted(set(offered) - set(wanted))
-        found = [f"{len(offered)} classes"]
-        found += [f"without {', '.join(missing)}"] if missing else []
-        found += [f"with {', '.join(foreign)}, which the dataset has not"] if foreign else []
+    ids = counted_classes(images)
+    names = [images.segmentation_classes[i] for i in ids]
+    if sorted(names) == sorted(segmenter.classes):
+        return [ids[names.index(name)] for name in segmenter.classes]
+    matches = match_classes(segmenter.classes, names)
+    found = {output: identity for identity, outputs in zip(ids, matches, strict=True) for output in outputs}
+    missing = [name for name, outputs in zip(names, matches, strict=True) if not outputs]
+    foreign = [name for output, name in enumerate(segmenter.classes) if output not in found]
+    if missing or foreign:
+        told = [f"{len(segmenter.classes)} classes"]
+        told += [f"without {', '.join(missing)}"] if missing else []
+        told += [f"with {', '.join(foreign)}, which the dataset has not"] if foreign else []
         raise WeightsError(
             f"testing the segmenter {segmenter.path}",
-            found=", ".join(found),
-            expected=f"the {len(wanted)} classes {', '.join(images.segmentation_classes[i] for i in wanted.values())}",
+            found=", ".join(told),
+            expected=f"the {len(names)} classes {', '.join(names)}",
             hint="use a checkpoint trained on this dataset's classes, or --mode retrain",
         )
-    return [wanted[name] for name in offered]
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    return [found[output] for output in range(len(segmenter.classes))]
 
 
 def _workers(device: str) -> int:
