@@ -53,6 +53,8 @@ class DetectionRecipe(Recipe):
         confidence: boxes with a lower score are dropped.
         iou: of two boxes of one class that overlap by more than this, only the better one stays.
         max_detections: most boxes kept of an image.
+        cpu_threads: of a training on the CPU; None for as many as torch takes. With 1, small networks do not wait for
+            a second core, and sums are the same on every machine.
     """
 
     image_size: int = Field(ge=32)
@@ -81,6 +83,7 @@ class DetectionRecipe(Recipe):
     confidence: float = Field(default=0.001, ge=0, lt=1)
     iou: float = Field(default=0.7, ge=0, le=1)
     max_detections: int = Field(default=300, ge=1)
+    cpu_threads: int | None = Field(default=None, ge=1)
 
     def epochs_over(self, images: int) -> int:
         """Return how often so many training images are seen."""

@@ -1,9 +1,10 @@
-"""Training a detector with ultralytics' own loop, in memory, and continuing it exactly where it was killed.
+"""Training a detector with ultralytics' own loop, in memory, and continuing it after the last epoch it finished.
 
 The loop, the losses, the optimisers and the augmentations are the library's. Ours is what goes in and what comes out:
 labels are handed over as arrays instead of text files; the state after every epoch is plain tensors, written
-atomically; every epoch draws from its own random numbers, so that a continued training equals an uninterrupted one;
-and nothing is validated, plotted or reported on the way.
+atomically; every epoch draws from its own random numbers, so that a continued training equals an uninterrupted one
+(where a step gathers several batches, the first step after continuing has gathered one); and nothing is validated,
+plotted or reported on the way.
 
 Import this module only after ``import_ultralytics``.
 """
@@ -51,7 +52,7 @@ def train_detector(
     try:
         with logging_to(folder / "training.log"):
             training = _Training(images, recipe, seed, folder, device, progress)
-            torch.set_num_threads(threads)  # the library sets a number of its own
+            torch.set_num_threads(recipe.cpu_threads or threads)  # the library has set a number of its own
             training.train()
             return training.detector()
     finally:

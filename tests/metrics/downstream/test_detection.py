@@ -107,11 +107,21 @@ def test_a_finished_training_is_found_again(images: LabelledSet, recipe: Detecti
     assert Detection().train(images, recipe, 0, trained.parent, "cpu", never) == trained
 
 
-def test_another_seed_gives_other_weights(
+def test_another_seed_gives_other_weights_and_leaves_the_process_as_it_was(
     images: LabelledSet, recipe: DetectionRecipe, trained: Path, tmp_path: Path
 ) -> None:
-    state = np.random.get_state()[1].copy()
-    other = Detection().train(images, recipe, 1, tmp_path, "cpu", lambda done, total: None)
+    import torch
+
+    alone = recipe.model_copy(update={"cpu_threads": 1})
+    state, threads, within = np.random.get_state()[1].copy(), torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        other = Detection().train(
+            images, alone, 1, tmp_path, "cpu", lambda done, total: within.add(torch.get_num_threads())
+        )
+        assert (within, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(threads)
     assert other.read_bytes() != trained.read_bytes()
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
