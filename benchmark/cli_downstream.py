@@ -70,6 +70,10 @@ def downstream(
     visible: VisibleDir = None,
     infrared: InfraredDir = None,
     workers: Workers = 2,
+    jobs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Trainings at a time; by default one per core where the recipe gives them one."),
+    ] = None,
     out: Out = Path("runs"),
 ) -> None:
     """Train and test a detector or segmenter on fused images; finished work is never redone, see docs/downstream.md."""
@@ -94,7 +98,7 @@ def downstream(
     specs = plan.specs_for(
         names, requests, (), weights=weights, device=device, options=key_values(option), text=text, masks=masks.value
     )
-    raise typer.Exit(0 if evaluate(request, specs, out, left_out, device=device, workers=workers) else 1)
+    raise typer.Exit(0 if evaluate(request, specs, out, left_out, device=device, workers=workers, jobs=jobs) else 1)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

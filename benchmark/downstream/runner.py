@@ -7,6 +7,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from tgfbench.benchmark.engines import LocalEngine
 from tgfbench.benchmark.errors import MetricError, TgfbenchError
 from tgfbench.benchmark.images import write_text
 from tgfbench.benchmark.runner import Progress, RunReport, execute, now, provenance
-from tgfbench.metrics.downstream.base import Outcome
+from tgfbench.metrics.downstream import load_task
+from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Recipe, Task
 
 LIBRARIES = ("ultralytics", "mmsegmentation", "mmengine", "mmcv-lite", "torchvision", "pycocotools")
 THREADS = int(given) if (given := os.environ.get("OMP_NUM_THREADS", "")).isdigit() else os.cpu_count() or 1
@@ -55,54 +57,107 @@ def fuse_missing(
     ]
 
 
-def do_work(
-    evaluation: Evaluation,
-    method: PlannedMethod,
-    seed: int | None,
-    device: str,
-    progress: WorkProgress = lambda doing, share: None,
-) -> Work:
-    """Train and test one method with one seed, or find that this was done already.
+@dataclass(frozen=True)
+class Job:
+    """One work with all it needs, so that any process can do it.
+
+    Attributes:
+        task: registry name.
+        recipe: of the training and the test.
+        seed: None in the mode ``frozen``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of torch.
+        work: folder of the work.
+        training: folder of the training, None in the mode ``frozen``.
+        model: the checkpoint of the mode ``frozen``.
+        content: of ``work.json``.
+        train_set: what to learn from, None in the mode ``frozen``.
+        test_set: what to be tested on.
+        title: for messages.
+    """
+
+    task: str
+    recipe: Recipe
+    seed: int | None
+    device: str
+    threads: int
+    work: Path
+    training: Path | None
+    model: Path | None
+    content: dict[str, Any]
+    train_set: LabelledSet | None
+    test_set: LabelledSet
+    title: str
+
+
+def prepare(
+    evaluation: Evaluation, method: PlannedMethod, seed: int | None, device: str, threads: int = THREADS
+) -> Job:
+    """Return the work of a method and seed as a job.
 
     Args:
         evaluation: the plan.
         method: one of its methods, all of whose fused images are there.
         seed: one of its seeds.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of torch, where the recipe does not say.
+
+    Raises:
+        MetricError: fused images are missing.
+    """
+    identity = evaluation.identity(method, seed)
+    if identity is None:
+        raise MetricError(f"evaluating {method.title}", found="fused images are missing")
+    return Job(
+        task=evaluation.task.name,
+        recipe=evaluation.recipe,
+        seed=seed,
+        device=device,
+        threads=evaluation.recipe.cpu_threads or threads,
+        work=Work.of(evaluation.root, identity).folder,
+        training=None if seed is None else evaluation.training(method, seed).folder,
+        model=evaluation.request.model,
+        content={"identity": identity, **_facts(evaluation, method, seed)},
+        train_set=None if seed is None else evaluation.train_set(method),
+        test_set=evaluation.test_set(method),
+        title=method.title if seed is None else f"{method.title}, {seed_name(seed)}",
+    )
+
+
+def perform(job: Job, progress: WorkProgress = lambda doing, share: None) -> None:
+    """Train and test, or find that this was done already.
+
+    Args:
+        job: what to do.
         progress: told about every step.
 
     Raises:
         TgfbenchError: the task failed; says at what.
     """
-    identity = evaluation.identity(method, seed)
-    if identity is None:
-        raise MetricError(f"evaluating {method.title}", found="fused images are missing")
-    work = Work.of(evaluation.root, identity)
-    if work.finished():
-        return work
     import torch
 
-    torch.set_num_threads(THREADS)
+    work, task = Work(job.work), load_task(job.task)
     with work.locked():
-        content = {"identity": identity, **_facts(evaluation, method, seed)}
-        work.write_json({**content, "finished_at": None})
+        if work.finished():
+            return
+        torch.set_num_threads(job.threads)
+        work.write_json({**job.content, "finished_at": None})
         try:
-            outcome, seconds = _train_and_test(evaluation, method, seed, work, device, progress)
+            outcome, seconds = _train_and_test(job, task, work, progress)
         except TgfbenchError:
             raise
         # Libraries raise what they like, and a task may be a plugin: one work fails, the others go on.
         except Exception as error:
             write_text(work.folder / "error.txt", traceback.format_exc())
             raise MetricError(
-                f"evaluating {evaluation.task.name} on {method.title}, {seed_name(seed)}",
+                f"evaluating {job.task} on {job.title}",
                 found=f"{type(error).__name__}: {error}",
                 hint=f"see {work.folder / 'error.txt'}",
             ) from error
         (work.folder / "error.txt").unlink(missing_ok=True)
         work.write_metrics(outcome)
-        content["counts"] |= {name: int(count) for name, count in outcome.counts.items()}
-        work.write_json({**content, "seconds": seconds, "finished_at": now()})
-    return work
+        counts = job.content["counts"] | {name: int(count) for name, count in outcome.counts.items()}
+        work.write_json({**job.content, "counts": counts, "seconds": seconds, "finished_at": now()})
 
 
 def seed_name(seed: int | None) -> str:
@@ -110,54 +165,48 @@ def seed_name(seed: int | None) -> str:
     return GIVEN if seed is None else f"seed {seed}"
 
 
-def _train_and_test(
-    evaluation: Evaluation, method: PlannedMethod, seed: int | None, work: Work, device: str, progress: WorkProgress
-) -> tuple[Outcome, dict[str, float]]:
-    task, recipe = evaluation.task, evaluation.recipe
-    test_set = evaluation.test_set(method)
-    task.check(test_set)
+def _train_and_test(job: Job, task: Task, work: Work, progress: WorkProgress) -> tuple[Outcome, dict[str, float]]:
+    task.check(job.test_set)
     seconds = {}
-    weights, share = evaluation.request.model, 0.0
-    if seed is not None:
-        weights, seconds["train"] = _trained(evaluation, method, seed, device, progress)
+    weights, share = job.model, 0.0
+    if job.training is not None:
+        weights, seconds["train"] = _trained(job, task, Training(job.training), progress)
         share = TRAINING_SHARE
     assert weights is not None  # the plan refuses the mode frozen without a model
     shutil.rmtree(work.predictions, ignore_errors=True)
     started = time.perf_counter()
     outcome = task.test(
         weights,
-        test_set,
-        recipe,
+        job.test_set,
+        job.recipe,
         work.folder,
-        device,
+        job.device,
         lambda done, total: progress("testing", share + (1 - share) * done / max(total, 1)),
     )
     seconds["test"] = time.perf_counter() - started
     absent = [info.name for info in task.metrics if info.name not in outcome.values]
     if absent:
-        raise MetricError(f"testing {task.name}", found=f"no {', '.join(absent)}", expected="every metric of its card")
+        raise MetricError(f"testing {job.task}", found=f"no {', '.join(absent)}", expected="every metric of its card")
     return outcome, seconds
 
 
-def _trained(
-    evaluation: Evaluation, method: PlannedMethod, seed: int, device: str, progress: WorkProgress
-) -> tuple[Path, float]:
+def _trained(job: Job, task: Task, training: Training, progress: WorkProgress) -> tuple[Path, float]:
     """Return the checkpoint of a training, trained now where it is not there, and what it took in seconds."""
-    training: Training = evaluation.training(method, seed)
+    assert job.seed is not None
+    assert job.train_set is not None
     with training.locked():
         weights = training.weights()
         if weights is not None:
             return weights, float(training.read_json()["seconds"])
-        train_set = evaluation.train_set(method)
-        evaluation.task.check(train_set)
+        task.check(job.train_set)
         training.library.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        weights = evaluation.task.train(
-            train_set,
-            evaluation.recipe,
-            seed,
+        weights = task.train(
+            job.train_set,
+            job.recipe,
+            job.seed,
             training.library,
-            device,
+            job.device,
             lambda done, total: progress("training", TRAINING_SHARE * done / max(total, 1)),
         )
         seconds = time.perf_counter() - started

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tgfbench.benchmark.downstream.parallel import perform_all
 from tgfbench.benchmark.downstream.plan import DownstreamRequest, Evaluation, PlannedMethod, plan_evaluation
 from tgfbench.benchmark.downstream.report import Row, report
-from tgfbench.benchmark.downstream.runner import do_work, fuse_missing, seed_name
+from tgfbench.benchmark.downstream.runner import THREADS, fuse_missing, prepare
 from tgfbench.benchmark.downstream.store import Work
-from tgfbench.benchmark.errors import MAX_LISTED, TgfbenchError, UsageError
+from tgfbench.benchmark.errors import MAX_LISTED, UsageError
 from tgfbench.benchmark.plan import RunSpec
 from tgfbench.benchmark.session import console, progress_bar, write_boards
 from tgfbench.methods import resolve_device
@@ -33,6 +34,7 @@ def evaluate(
     *,
     device: str = "auto",
     workers: int = 2,
+    jobs: int | None = None,
 ) -> bool:
     """Bring an evaluation to completion, print its tables and rebuild the leaderboards.
 
@@ -43,6 +45,7 @@ def evaluate(
         left_out: reason by name of methods a group name left out.
         device: of the task.
         workers: decoding threads.
+        jobs: works at a time; None takes as many as there are cores, where the recipe says how many one work needs.
 
     Returns:
         True if every method was tested with every seed.
@@ -66,7 +69,7 @@ def evaluate(
         for seed in evaluation.seeds
         if not _is_done(evaluation, method, seed)
     ]
-    failures |= _work(evaluation, todo, place)
+    failures |= _work(evaluation, todo, place, jobs or _at_a_time(evaluation, place))
     rows = _rows(evaluation)
     for part in report(rows) if rows else ():
         # A number that is cut off says nothing: a narrow terminal gets long lines.
@@ -112,24 +115,35 @@ def _fuse(evaluation: Evaluation, methods: Sequence[PlannedMethod], workers: int
     return failures
 
 
-def _work(evaluation: Evaluation, todo: Todo, device: str) -> dict[str, str]:
-    failures = {}
-    with _overall_bar(len(todo)) as progress:
-        for number, (method, seed) in enumerate(todo):
-            name = method.title if seed is None else f"{method.title}, {seed_name(seed)}"
-            started = time.perf_counter()
-            try:
-                do_work(evaluation, method, seed, device, _named(progress, name, number))
-            except TgfbenchError as error:
-                failures[name] = error.one_line
-                continue
-            seconds = time.perf_counter() - started
-            console.print(f"{escape(name)}: done, {number + 1} of {len(todo)} ({seconds:.0f} s)")
+def _work(evaluation: Evaluation, todo: Todo, device: str, jobs: int) -> dict[str, str]:
+    failures: dict[str, str] = {}
+    prepared = [prepare(evaluation, method, seed, device, max(1, THREADS // jobs)) for method, seed in todo]
+    shares = [0.0] * len(prepared)
+    begun: dict[int, float] = {}
+    with _overall_bar(len(prepared)) as progress:
+
+        def told(number: int, doing: str, share: float) -> None:
+            begun.setdefault(number, time.perf_counter())
+            shares[number] = share
+            progress(f"{prepared[number].title}: {doing}", sum(shares))
+
+        def ended(number: int, reason: str) -> None:
+            shares[number] = 1.0
+            if reason:
+                failures[prepared[number].title] = reason
+                return
+            seconds = time.perf_counter() - begun.get(number, time.perf_counter())
+            done = sum(share == 1 for share in shares)
+            console.print(f"{escape(prepared[number].title)}: done, {done} of {len(prepared)} ({seconds:.0f} s)")
+
+        perform_all(prepared, jobs, told, ended)
     return failures
 
 
-def _named(progress: Callable[[str, float], None], name: str, number: int) -> Callable[[str, float], None]:
-    return lambda doing, share: progress(f"{name}: {doing}", number + share)
+def _at_a_time(evaluation: Evaluation, device: str) -> int:
+    """Return how many works to do at a time: as many as have cores of their own."""
+    threads = evaluation.recipe.cpu_threads
+    return max(1, THREADS // threads) if device == "cpu" and threads else 1
 
 
 @contextlib.contextmanager

@@ -77,6 +77,8 @@ class Recipe(BaseModel):
         epochs: passes over the training images.
         batch: images a step.
         learning_rate: the largest.
+        cpu_threads: of a training on the CPU, which can move the last digits; None for as many as there are. With 1,
+            small networks do not wait for a second core, and the engine trains as many at a time as there are cores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +92,7 @@ class Recipe(BaseModel):
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    cpu_threads: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,8 @@ from tgfbench.metrics.card import MetricInfo
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress, Recipe, Task
 from tgfbench.metrics.downstream.recipes import read_recipe
 
+DELAY = "STUB_DELAY"
+"""Environment variable: seconds that a step takes."""
 STOP_AT = "STUB_STOP_AT"
 """Environment variable: the step at which a training fails."""
 RECIPE = "model: none\nimage_size: 32\nepochs: 4\nbatch: 1\nlearning_rate: 0.1\n"
@@ -60,6 +63,7 @@ class Brightness(Task):
         for step in range(done, recipe.epochs):
             if step == int(os.environ.get(STOP_AT, "-1")):
                 raise MemoryError("on purpose")
+            time.sleep(float(os.environ.get(DELAY, "0")))
             state.write_text(str(step + 1))
             progress(step + 1, recipe.epochs)
         level = np.mean([read_visible(image.path).mean() for image in images.images]) + seed

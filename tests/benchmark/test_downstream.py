@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +183,52 @@ def test_a_failure_is_named_and_the_rest_is_stored(
     assert "failed average, seed 0" in shown
     assert "MemoryError: on purpose" in shown
     assert "Level" in shown
+
+
+def test_several_trainings_at_a_time_give_what_one_at_a_time_gives(run: Run, tmp_path: Path) -> None:
+    assert run("--jobs", "2") == 0
+    together = {name: work.read_metrics() for name, work in works(tmp_path).items()}
+    shutil.rmtree(tmp_path / "runs" / "downstream")
+    assert run("--jobs", "1") == 0
+    alone = {name: work.read_metrics() for name, work in works(tmp_path).items()}
+    assert len(alone) == 2
+    np.testing.assert_equal(together, alone)
+
+
+def test_a_failure_in_another_process_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STUB_STOP_AT", "1")
+    assert run("--jobs", "2") == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    for method in ("average", "visible"):
+        assert f"failed {method}, seed 0: evaluating stub-brightness on {method}, seed 0; found: MemoryError" in shown
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_killed_command_goes_on_where_it_was(run: Run, data: Path, tmp_path: Path, jobs: str) -> None:
+    out = tmp_path / "runs"
+    # Fused beforehand, so that the kill comes in the training.
+    assert run("-R", "epochs=1") == 0
+    command = [sys.executable, "-m", "tgfbench.benchmark.cli", "downstream", "stub-brightness", "-m", "average,visible"]
+    command += ["-d", "msrs", "--data-root", str(data), "--out", str(out), "--device", "cpu", "--jobs", jobs]
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [*command, "-R", "epochs=60"], env={**os.environ, "STUB_DELAY": "0.3", "PYTHONPATH": path}, cwd=tmp_path
+    )
+    begun: list[Path] = []
+    while process.poll() is None and not begun:
+        time.sleep(0.05)
+        begun = [state for state in out.rglob("library/state") if state.read_text() in ("2", "3", "4")]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert begun
+    (log,) = {state.parent / "log" for state in begun[:1]}
+    time.sleep(2)  # a process that was left behind notices it and ends
+    assert run("-R", "epochs=60", "--jobs", jobs) == 0
+    first, second = log.read_text().splitlines()
+    assert first == "from 0"
+    assert 2 <= int(second.removeprefix("from ")) < 60
 
 
 def test_fused_images_are_those_of_the_store(run: Run, data: Path, tmp_path: Path) -> None:
