@@ -10,7 +10,8 @@ Rules, in one place:
 * **Ranks** are taken per metric with a direction, equal means sharing the average of their ranks, and averaged over
   metrics. A metric counts when more than half of the rows have a value, so that a measure taken for a few rows only
   does not decide; a row without a value in a metric that counts is listed unranked. The source images themselves
-  (tag ``source``) are listed last and never ranked: a copy of a source wins any metric that compares with that source.
+  (tag ``source``) are listed last and never ranked: a copy of a source wins any metric that compares with that source;
+  on boards of trainings they are rows like any other.
   With fewer than two comparable rows nothing is ranked.
 * **Order**: by average rank, then label; unranked rows; source rows. It does not depend on the order of the input.
 """
@@ -144,7 +145,9 @@ def _board(
     notes += more
     rows = runs.loc[run_ids].drop(columns="finished")
     rows.insert(0, "label", labels)
-    rows["source"] = [any(tag.strip() == "source" for tag in tags.split(",")) for tags in rows["tags"]]
+    # A detector that sees one source alone is a rival like any other: no metric compares with the sources there.
+    compared = unit_of(group.keys) == "image"
+    rows["source"] = [compared and any(tag.strip() == "source" for tag in tags.split(",")) for tags in rows["tags"]]
     columns["counts"], rows["ranked"], rows["average_rank"], more = _ranks(means, columns, rows)
     notes += more
 

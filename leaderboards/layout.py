@@ -34,7 +34,8 @@ READING = (
     "better; of the ranked rows the best is bold, the second best underlined. ≈: does not differ significantly from "
     "the best (paired Wilcoxon test over images or seeds, Holm's adjustment over all pairs of the column, level 0.05). "
     "Average rank: mean over the metrics with a direction, ties sharing a rank; place: 95 % interval of the position "
-    "another draw of images or seeds would give. Source images are listed last and not ranked."
+    "another draw of images or seeds would give. Source images are listed last and not ranked where metrics compare "
+    "with them, which tests of trainings do not."
 )
 
 Emphasis = Literal["", "best", "second"]
@@ -185,7 +186,8 @@ def _facts(board: Board, marks: list[str]) -> list[str]:
         others = "" if len(raised) == len(board.metrics) else ", all others 1"
         facts.append(f"Metric versions: {', '.join(raised)}{others}")
     if board.fingerprint:
-        facts.append(f"Data fingerprint: {board.fingerprint[:12]}")
+        what = "Data fingerprint" if board.unit == "image" else "Fingerprint of images, labels and recipe"
+        facts.append(f"{what}: {board.fingerprint[:12]}")
     return facts
 
 

@@ -28,6 +28,7 @@ from tgfbench.leaderboards.text import visible_text
 MARKER = ".tgfbench-site"
 """File that tells a folder this module wrote; only such a folder is replaced."""
 STATIC = ("site.css", "boards.js", "gallery.js", "datatables.min.js", "datatables-license.txt")
+PICTURE_COLUMNS = ("run_id", "caption", "path")
 _CARD_TITLES = {
     "title": "Title", "paper": "Paper", "venue": "Venue", "year": "Year", "arxiv": "arXiv", "licence": "Licence",
     "repository": "Repository", "text_use": "Use of text", "text_role": "Text it wants",
@@ -45,6 +46,7 @@ def build_site(
     folder: Path,
     most_images: int = 24,
     predictions: pd.DataFrame | None = None,
+    pictures: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write the site; the same store gives the same bytes.
 
@@ -55,6 +57,7 @@ def build_site(
         folder: where to write; replaced where it is a site already.
         most_images: per board.
         predictions: what was found in the fused images, see ``tgfbench.leaderboards.overlays``; the gallery shows it.
+        pictures: drawn PNG files to show with a run (``PICTURE_COLUMNS``), such as the sheets of an audit.
 
     Returns:
         The pages.
@@ -75,7 +78,7 @@ def build_site(
         for slug, board in zip(slugs, boards, strict=True)
         if (gallery := build_gallery(board, images, most_images, overlays))
     }
-    methods = _method_pages(boards)
+    methods = _method_pages(boards, _pictures_by_run(pictures))
     entries: list[dict[str, Any]] = [
         {"slug": slug, "layout": lay_out(board), "board": board, "gallery": slug in galleries}
         for slug, board in zip(slugs, boards, strict=True)
@@ -97,6 +100,7 @@ def build_site(
         texts[f"board-{entry['slug']}.html"] = pages_of("board.html", **common, entry=entry, plots=plots)
     for page in methods:
         texts[f"method-{page['slug']}.html"] = pages_of("method.html", **common, page=page)
+        _link_pictures(page, fresh)
     for slug, gallery in galleries.items():
         entry = next(e for e in entries if e["slug"] == slug)
         texts[f"gallery-{slug}.html"] = pages_of("gallery.html", **common, entry=entry, data=gallery.data())
@@ -129,17 +133,19 @@ def _templates() -> Any:
     return lambda name, **values: environment.get_template(name).render(**values)
 
 
-def _method_pages(boards: Sequence[Board]) -> list[dict[str, Any]]:
-    """Return one page per method and weights, in alphabetical order."""
+def _method_pages(boards: Sequence[Board], pictures: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one page per method and weights, in alphabetical order; pictures come with their run's first."""
     pages: dict[tuple[str, str], dict[str, Any]] = {}
     for board, slug in zip(boards, board_slugs(boards), strict=True):
         layout = lay_out(board)
         for number, (run, row) in enumerate(board.rows.iterrows()):
             name = (str(row["method"]), str(row["weights"]))
             page = pages.setdefault(name, {"runs": [], "results": [], "card": _card(str(row["card"])), "row": row})
+            shown = [] if run in page["runs"] else pictures.get(str(run), [])
             if run not in page["runs"]:
                 page["runs"].append(run)
-            page["results"].append({"board": slug, "layout": layout, "row": layout.rows[number], "facts": _facts(row)})
+            result = {"board": slug, "layout": layout, "row": layout.rows[number], "facts": _facts(row)}
+            page["results"].append({**result, "pictures": shown})
     used: set[str] = set()
     for (method, weights), page in sorted(pages.items()):
         title = f"{method}@{weights}" if weights else method
@@ -148,6 +154,16 @@ def _method_pages(boards: Sequence[Board]) -> list[dict[str, Any]]:
         used.add(slug)
         page |= {"slug": slug, "name": visible_text(title)}
     return [pages[name] for name in sorted(pages)]
+
+
+def _pictures_by_run(pictures: pd.DataFrame | None) -> dict[str, list[dict[str, Any]]]:
+    """Return caption, path, and link within the site, by run."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in [] if pictures is None else pictures.to_dict("records"):
+        own = found.setdefault(str(row["run_id"]), [])
+        link = f"pictures/{row['run_id']}/{len(own)}.png"
+        own.append({"caption": visible_text(str(row["caption"])), "path": Path(row["path"]), "link": link})
+    return found
 
 
 def _card(text: str) -> list[tuple[str, str]]:
@@ -194,15 +210,24 @@ def _metric_cards(boards: Sequence[Board], metrics: pd.DataFrame) -> list[dict[s
 
 def _link_images(gallery: Gallery, folder: Path) -> None:
     for (run, key), path in sorted(gallery.paths.items()):
-        target = folder / run / f"{key}.png"
-        if target.exists():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, target)
-        except OSError:
-            # Another file system, or one without links.
-            shutil.copyfile(path, target)
+        _link(path, folder / run / f"{key}.png")
+
+
+def _link_pictures(page: Mapping[str, Any], folder: Path) -> None:
+    for result in page["results"]:
+        for picture in result["pictures"]:
+            _link(picture["path"], folder / picture["link"])
+
+
+def _link(path: Path, target: Path) -> None:
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        # Another file system, or one without links.
+        shutil.copyfile(path, target)
 
 
 def _write_masks(gallery: Gallery, folder: Path) -> None:

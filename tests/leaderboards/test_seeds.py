@@ -51,3 +51,12 @@ def test_one_model_for_all_is_neither_image_nor_seed(store):
         store.run(method, {"AP50": [0.5]}, protocol="detection standard frozen", keys=["given weights"])
     (board,) = build_boards(*store.frames)
     assert lay_out(board).heading == "roadscene (test, 1 model), protocol detection standard frozen"
+
+
+def test_source_images_are_rivals_in_downstream_tasks(store):
+    facts = {"protocol": "detection quick retrain", "keys": ["seed 0", "seed 1"]}
+    store.run("fused", {"AP50": [0.5, 0.6]}, **facts)
+    store.run("visible", {"AP50": [0.7, 0.8]}, tags="source", **facts)
+    (board,) = build_boards(*store.frames)
+    assert list(board.rows["label"]) == ["visible", "fused"]
+    assert board.rows["ranked"].all()
