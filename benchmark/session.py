@@ -183,10 +183,12 @@ def write_meta_analysis(root: Path, protocol: str) -> None:
 
 def write_site(root: Path, folder: Path, most_images: int) -> None:
     """Write the static web page of a store and print where it is."""
+    from tgfbench.benchmark.audit.results import picture_frame
     from tgfbench.benchmark.results import image_frame, prediction_frame
     from tgfbench.leaderboards.site import build_site
 
-    pages = build_site(*store_frames(root), image_frame(root), folder, most_images, prediction_frame(root))
+    drawn = prediction_frame(root), picture_frame(root)
+    pages = build_site(*store_frames(root), image_frame(root), folder, most_images, *drawn)
     console.print(f"{len(pages)} pages written, open {escape(str(pages[0]))}")
 
 

@@ -7,9 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tgfbench.benchmark.audit.store import AuditFolder, find_audits
+import pandas as pd
+
+from tgfbench.benchmark.audit.store import FOLDER, AuditFolder, find_audits
 from tgfbench.metrics.audit.measures import VERSION, SampleMeasures
 from tgfbench.metrics.audit.prompts import read_prompts
+from tgfbench.metrics.audit.report import groups_of
 from tgfbench.metrics.base import MetricInfo
 
 PROTOCOL = "audit"
@@ -85,6 +88,27 @@ def audit_rows(root: Path) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]]]
             runs.append(_run_row(folder, content))
             scores += _score_rows(folder)
     return runs, scores
+
+
+def picture_frame(root: Path) -> pd.DataFrame:
+    """Return the pictures of the finished audits of a store, ``run_id``, ``caption`` and ``path``, sheets first."""
+    rows = []
+    audits = [(folder, folder.read_json()) for folder in find_audits(root)]
+    finished = [(folder, content) for folder, content in audits if content.get("result")]
+    group_by_id = {
+        content["id"]: group
+        for group, members in groups_of([content for _, content in finished]).items()
+        for content in members
+    }
+    for folder, content in finished:
+        run = folder.folder.name
+        for path in sorted((folder.folder / "pictures").rglob("*.png")):
+            key = path.relative_to(folder.folder / "pictures").with_suffix("").as_posix()
+            rows.append((run, f"Audit of {key}: outputs under its prompts, and what each prompt changes", str(path)))
+        summary = root / FOLDER / f"{group_by_id[content['id']]}.png"
+        if summary.is_file():
+            rows.append((run, "Summary over the methods audited on these images", str(summary)))
+    return pd.DataFrame(rows, columns=["run_id", "caption", "path"])
 
 
 def audit_metrics() -> dict[str, tuple[MetricInfo, bool | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -16,16 +17,19 @@ from torch import Tensor
 
 from tgfbench.benchmark.audit.controls import CONTROLS, BoostsNamed, Control, IgnoresText
 from tgfbench.benchmark.audit.plan import AuditRequest, PlannedAudit, Scenes
+from tgfbench.benchmark.audit.results import picture_frame
 from tgfbench.benchmark.audit.runner import audit
+from tgfbench.benchmark.audit.store import find_audits
 from tgfbench.benchmark.audit.subjects import subject_of, targets_of
 from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.errors import DataError
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
-from tgfbench.benchmark.results import store_frames
+from tgfbench.benchmark.results import image_frame, store_frames
 from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
 from tgfbench.datasets.msrs import MSRS
 from tgfbench.datasets.sample import SampleDataset
 from tgfbench.leaderboards.board import build_boards
+from tgfbench.leaderboards.site import build_site
 from tgfbench.methods.base import FusionBatch, MethodInfo
 from tgfbench.metrics.audit.measures import Target
 from tgfbench.metrics.audit.prompts import write_prompts
@@ -392,6 +396,19 @@ def test_wrong_use_is_refused_with_what_to_do(
 ) -> None:
     assert command(*words, "--out", tmp_path) == 2
     assert said in capsys.readouterr().err
+
+
+def test_sheets_and_summary_are_shown_on_the_methods_page_of_the_site(tmp_path: Path) -> None:
+    assert command("-m", "average", *SMALL, "--limit", 2, "--out", tmp_path) == 0
+    pages = build_site(
+        *store_frames(tmp_path), image_frame(tmp_path), tmp_path / "site", pictures=picture_frame(tmp_path)
+    )
+    (page,) = (path for path in pages if path.name == "method-average.html")
+    links = re.findall(r'<img loading="lazy" src="([^"]+)"', page.read_text())
+    (audited,) = find_audits(tmp_path)
+    (summary,) = (tmp_path / "audits").glob("*.png")
+    drawn = [(page.parent / link).read_bytes() for link in links]
+    assert drawn == [audited.picture_path("test-0000").read_bytes(), summary.read_bytes()]
 
 
 def test_audits_are_rows_of_a_board_of_their_own_and_controls_are_not(tmp_path: Path) -> None:
