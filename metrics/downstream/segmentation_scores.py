@@ -90,7 +90,8 @@ def outcome(areas: np.ndarray, classes: Sequence[str], counts: Mapping[str, int]
     values = {"mIoU": _mean(iou), "mIoU-fg": _mean(iou[1:]), "mAcc": _mean(accuracy), "aAcc": float(overall)}
     per_class = {(name, "IoU"): float(value) for name, value in zip(classes, iou, strict=True)}
     per_class |= {(name, "Acc"): float(value) for name, value in zip(classes, accuracy, strict=True)}
-    return Outcome(values, per_class, {**counts, "pixels": int(labels.sum()), "classes": int((labels > 0).sum())})
+    told = {"labelled pixels": int(labels.sum()), "classes with labels": int((labels > 0).sum())}
+    return Outcome(values, per_class, {**counts, **told})
 
 
 def _mean(values: np.ndarray) -> float:

@@ -137,7 +137,9 @@ def test(
     ) as runner:
         load_strict(runner.model, segmenter.state, segmenter.path)
         runner.test()
-    counts = {"images": tested, "unlabelled": len(images.images) - tested}
+    counts = {"images": tested}
+    if left_out := len(images.images) - tested:
+        counts["images without a label map"] = left_out
     return outcome(scores.areas, images.segmentation_classes, counts)
 
 

@@ -92,8 +92,16 @@ def test_scores_are_those_of_the_stored_predictions(trained: Path, images: Label
         iou = np.diag(matrix) / (matrix.sum(0) + matrix.sum(1) - np.diag(matrix))
     iou[matrix.sum(1) == 0] = np.nan
     assert found.values["mIoU"] == np.nanmean(iou)
-    assert found.counts == {"images": 4, "unlabelled": 0, "pixels": 4 * WIDTH * HEIGHT, "classes": 3}
+    assert found.counts == {"images": 4, "labelled pixels": 4 * WIDTH * HEIGHT, "classes with labels": 3}
     assert {info.name for info in Segmentation.metrics} == set(found.values)
+
+
+def test_images_without_a_label_map_are_left_out_and_counted(
+    trained: Path, images: LabelledSet, tmp_path: Path
+) -> None:
+    some = replace(images, images=(replace(images.images[0], segmentation=None), *images.images[1:]))
+    found = Segmentation().test(trained, some, quick(), tmp_path, "cpu", silent)
+    assert (found.counts["images"], found.counts["images without a label map"]) == (3, 1)
 
 
 def test_learns_what_can_be_learnt(images: LabelledSet, tmp_path: Path) -> None:
@@ -154,7 +162,7 @@ def test_an_ignored_class_is_neither_learnt_nor_predicted_nor_scored(tmp_path: P
     assert np.isnan(found.per_class["unlabelled", "IoU"])
     assert found.values["mIoU"] == found.values["mIoU-fg"]
     labels = [np.array(Image.open(image.segmentation)) for image in images.images if image.segmentation]
-    assert found.counts["pixels"] == sum(int((ids != 0).sum()) for ids in labels)
+    assert found.counts["labelled pixels"] == sum(int((ids != 0).sum()) for ids in labels)
     predicted = [np.array(Image.open(path)) for path in (tmp_path / "predictions" / "segmentation").iterdir()]
     assert len(predicted) == 4
     assert min(ids.min() for ids in predicted) >= 1

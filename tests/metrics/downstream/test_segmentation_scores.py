@@ -74,7 +74,11 @@ def test_equal_to_a_confusion_matrix(seed: int, ignored: int | None, tmp_path: P
     assert found.values["aAcc"] == np.diag(matrix).sum() / matrix.sum()
     assert [found.per_class[name, "IoU"] for name in CLASSES] == pytest.approx(list(iou), abs=0, nan_ok=True)
     assert math.isnan(found.per_class["bike", "IoU"])
-    assert found.counts == {"images": 3, "pixels": int(matrix.sum()), "classes": 4 if ignored is None else 3}
+    assert found.counts == {
+        "images": 3,
+        "labelled pixels": int(matrix.sum()),
+        "classes with labels": 4 if ignored is None else 3,
+    }
 
 
 def test_equal_to_mmsegmentation_where_that_is_exact(tmp_path: Path) -> None:
