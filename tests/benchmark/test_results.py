@@ -14,6 +14,8 @@ from tgfbench.benchmark.images import write_png
 from tgfbench.benchmark.records import write_json
 from tgfbench.benchmark.results import PREDICTION_COLUMNS, image_frame, prediction_frame, store_frames
 from tgfbench.benchmark.store import SCORES, Image, find_runs
+from tgfbench.leaderboards import build_boards
+from tgfbench.leaderboards.layout import lay_out
 
 
 @pytest.fixture
@@ -61,6 +63,17 @@ def test_a_damaged_file_is_named_with_its_line(run, tmp_path, line):
     with pytest.raises(DataError, match=r"per_image\.csv") as error:
         store_frames(tmp_path)
     assert "line 6" in str(error.value)
+
+
+@pytest.mark.parametrize(("origin", "shown"), [("authors", ["0.5"]), ("project", [])])
+def test_numbers_of_the_paper_stand_beside_the_authors_weights_only(run, tmp_path, origin, shown):
+    claim = {"dataset": "made-up", "metric": "EN", "value": 0.5, "source": "Table 2"}
+    content = run.read_json() | {"weights_origin": origin, "provenance": {"card": {"reported": [claim]}}}
+    run.write_json(content)
+    (board,) = build_boards(*store_frames(tmp_path))
+    found = lay_out(board).reported
+    assert [row.value for row in found] == shown
+    assert all(row.source == "Table 2" and float(row.gap) for row in found)
 
 
 def _work(root, task, name, seed=3, **content):
