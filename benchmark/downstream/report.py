@@ -89,7 +89,8 @@ def _main_table(rows: Sequence[Row], cards: Sequence[dict[str, Any]], title: str
 def _class_table(rows: Sequence[Row], metric: str, classes: Sequence[str]) -> Table:
     named = {name for row in rows for values in row.values for name, found in values if found == metric and name}
     columns = [name for name in classes if name in named] + sorted(named - set(classes))
-    table = Table(title=escape(f"{metric} per class, mean over the seeds"), title_justify="left")
+    several = ", mean over the seeds" if any(len(row.values) > 1 for row in rows) else ""
+    table = Table(title=escape(f"{metric} per class{several}"), title_justify="left")
     table.add_column("method")
     for name in columns:
         table.add_column(escape(name), justify="right")
