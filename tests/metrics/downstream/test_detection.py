@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet
 from tgfbench.metrics.downstream.detection import WEIGHTS, Detection, DetectionRecipe
 from tgfbench.metrics.downstream.recipes import recipe_names
 
-pytest.importorskip("ultralytics")
+# Not importorskip: importing it without its switches would write into the home folder.
+if find_spec("ultralytics") is None:
+    pytest.skip("ultralytics is not installed", allow_module_level=True)
 
 TINY = """
 nc: 80
