@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tgfbench.benchmark.compat import keep_freed_memory
 from tgfbench.benchmark.errors import MethodError, MetricError, TgfbenchError, UsageError
 from tgfbench.benchmark.images import read_visible
 from tgfbench.benchmark.store import Image
@@ -136,6 +137,7 @@ class LocalEngine:
 
     def process(self, planned: PlannedRun, works: Sequence[Work]) -> Iterator[Outcome]:
         """See ``Engine``; outcomes come in the order of the works."""
+        keep_freed_memory()
         stages = Stages(planned)
         finishing: deque[tuple[Outcome, Future[Outcome] | None]] = deque()
         decoding = ThreadPoolExecutor(self.workers, "decode")

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgfbench.benchmark.compat import IMAGES, keep_freed_memory
 from tgfbench.benchmark.errors import MetricError, UsageError, suggest
 from tgfbench.benchmark.registry import normalise
 from tgfbench.metrics import METRICS
 from tgfbench.metrics.base import Metric, MetricInfo, MetricInputs, load_variant
 from tgfbench.metrics.luma import to_luma
-from tgfbench.metrics.memory import keep_freed_memory
 from tgfbench.metrics.protocols import CORE, ProtocolCard
 
 EXTRA = {
@@ -161,7 +161,7 @@ class Protocol:
         if confidence is not None:
             tensors["confidence"] = confidence
         if fused.is_cpu:
-            keep_freed_memory()
+            keep_freed_memory(IMAGES)
         parts = self._score_all(list(self._chunks(tensors)), side_by_side=fused.is_cpu)
         return {name: torch.cat([part[name] for part in parts]) for name in self.metrics}
 

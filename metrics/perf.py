@@ -72,8 +72,9 @@ def measure() -> list[tuple[str, float, float | None]]:
         if target is not None:
             single = [partial(protocol.select([metric]).evaluate, *images) for metric in protocol.metrics]
             rows.append((f"  its metrics one by one, {name}", sum(map(seconds, single)), None))
-    colour = [np.stack([image] * 3, axis=2) for image in images[:2]]
-    rows.append(("protocol vifb, in colour", seconds(partial(load_protocol("vifb").evaluate, *colour, images[2])), 0.5))
+    fused_rgb, visible_rgb = (np.stack([image] * 3, axis=2) for image in images[:2])
+    in_colour = partial(load_protocol("vifb").evaluate, fused_rgb, visible_rgb, images[2])
+    rows.append(("protocol vifb, in colour", seconds(in_colour), 0.5))
     fused, visible, infrared = (torch.from_numpy(image)[None] for image in images)
 
     def score(name: str, **options: object) -> Callable[[], object]:

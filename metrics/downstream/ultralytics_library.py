@@ -32,9 +32,15 @@ def import_ultralytics(folder: Path) -> None:
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
     os.environ.setdefault("YOLO_VERBOSE", "false")
     ensure_torchvision()
+    import torch
+    from PIL import Image
+
+    originals = Image.open, torch.save
     from ultralytics import SETTINGS
     from ultralytics.nn import tasks
 
+    # Its replacements serve the whole process; that of PIL wants to install a plugin for every file that is no image.
+    Image.open, torch.save = originals
     tasks.SAFE_LOAD = True
     # The plain update of a dict: the library's own would write the file, which may be the user's.
     dict.update(SETTINGS, {service: False for service in _SERVICES if service in SETTINGS})

@@ -30,3 +30,10 @@ def test_large_arrays_cost_no_page_faults_after_the_first() -> None:
         return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
     assert faults(kept=True) < faults(kept=False) / 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other settings")
+def test_a_later_call_never_keeps_less() -> None:
+    code = COUNT_FAULTS.format(kept=True).replace("faults = []", "keep_freed_memory(1 << 20)\nfaults = []")
+    kept = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert kept < 1000

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
-from tgfbench.benchmark.images import write_png
+from tgfbench.benchmark.images import read_visible, write_png
 from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet
 from tgfbench.metrics.downstream.detection import WEIGHTS, Detection, DetectionRecipe
 from tgfbench.metrics.downstream.recipes import recipe_names
@@ -146,6 +146,16 @@ def test_a_test_stores_boxes_inside_the_images_and_counts(
         assert line["scores"] == sorted(line["scores"], reverse=True)
         assert (boxes >= 0).all() and (boxes <= [96, 72, 96, 72]).all() and (boxes[:, 2:] > boxes[:, :2]).all()
     assert capfd.readouterr().out == ""
+
+
+def test_the_library_leaves_the_readers_of_the_process_alone(trained: Path, tmp_path: Path) -> None:
+    import torch
+    from PIL import Image
+
+    assert (Image.open.__module__, torch.save.__module__) == ("PIL.Image", "torch.serialization")
+    (tmp_path / "broken.png").write_text("no image")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        read_visible(tmp_path / "broken.png")
 
 
 def test_boxes_come_back_where_they_were_after_scaling_and_padding() -> None:
