@@ -157,7 +157,8 @@ def perform(job: Job, progress: WorkProgress = lambda doing, share: None) -> Non
         (work.folder / "error.txt").unlink(missing_ok=True)
         work.write_metrics(outcome)
         counts = job.content["counts"] | {name: int(count) for name, count in outcome.counts.items()}
-        work.write_json({**job.content, "counts": counts, "seconds": seconds, "finished_at": now()})
+        notes = [*job.content["notes"], *outcome.notes]
+        work.write_json({**job.content, "counts": counts, "notes": notes, "seconds": seconds, "finished_at": now()})
 
 
 def seed_name(seed: int | None) -> str:

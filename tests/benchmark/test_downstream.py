@@ -281,6 +281,7 @@ def test_images_of_the_test_are_not_learnt_from(run: Run, data: Path, tmp_path: 
     # Levels are 20 apart and test levels lie between: only the added pair is a twin.
     assert content["counts"]["training images"] == 4
     assert any("00009D" in note and "test" in note for note in content["notes"])
+    assert "a stub measured this" in content["notes"]
 
 
 def test_labels_that_cannot_be_used_are_counted_and_named(
