@@ -6,14 +6,13 @@ folder, makes its boards in every format, and prints seconds and peak memory.
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from tgfbench.benchmark.compat.memory import peak_resident_mib
 from tgfbench.benchmark.store import Run
 
 IMAGES, METHODS, METRICS = 3000, 30, 25
@@ -75,9 +74,7 @@ def main() -> None:
         _timed("intervals and tests", lambda: [board.evidence for board in boards])
         _timed(f"writing {', '.join(RENDERERS)}", write_boards, boards, root, list(RENDERERS))
         _timed("diagrams", write_boards, boards, root, ["svg", "png"])
-    # Kilobytes on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    print(f"{'peak memory':32} {peak:8.2f} GiB")
+    print(f"{'peak memory':32} {peak_resident_mib() / 2**10:8.2f} GiB")
 
 
 def _timed(step, work, *arguments):  # type: ignore[no-untyped-def]  # Whatever the work takes and gives.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tgfbench.benchmark.compat.memory import peak_resident_mib
 from tgfbench.benchmark.errors import MethodError, UsageError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _timed(method: FusionMethod, batch: FusionBatch, repeats: int) -> tuple[floa
 
     once()
     seconds = statistics.median(once() for _ in range(repeats))
-    return seconds, torch.cuda.max_memory_allocated() / 2**20 if cuda else _resident_mib()
+    return seconds, torch.cuda.max_memory_allocated() / 2**20 if cuda else peak_resident_mib()
 
 
 def _uncounted() -> dict[Any, Any]:
@@ -194,12 +194,6 @@ def _uncounted() -> dict[Any, Any]:
 
     aten = torch.ops.aten
     return {aten.addmm_: product, aten._scaled_dot_product_flash_attention_for_cpu: attention}
-
-
-def _resident_mib() -> float:
-    """Return the largest resident size of this process so far (Linux counts in KiB, macOS in bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 if __name__ == "__main__":

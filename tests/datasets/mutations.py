@@ -20,6 +20,7 @@ import numpy as np
 from conftest import SIZE, VOC, YOLO, noise
 from PIL import Image
 
+from tgfbench.benchmark.compat.memory import peak_resident_mib
 from tgfbench.datasets import load_dataset
 from tgfbench.datasets.verify import verify
 
@@ -289,7 +290,7 @@ def main(total: int, seed: int) -> None:
             for what, number in check(name, 64, rng).items():
                 done[what] += number
     check_large()
-    done["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    done["peak_mib"] = peak_resident_mib()
     print(json.dumps(done))
 
 
