@@ -22,7 +22,7 @@ def winograd_kernel(weight: Tensor) -> Tensor:
     return torch.einsum("ra,oiab,cb->crio", g, weight.double(), g).flatten(0, 1).to(weight.dtype).contiguous()
 
 
-def winograd_convolve(x: Tensor, kernel: Tensor, tile_rows: int = 15) -> Tensor:
+def winograd_convolve(x: Tensor, kernel: Tensor, tile_rows: int = 16) -> Tensor:
     """Convolve with 3x3 weights.
 
     Args:

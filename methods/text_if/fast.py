@@ -32,8 +32,6 @@ CPU_PIXELS = 2560
 """Pixels of a strip on the CPU; elsewhere the image is one strip."""
 WINOGRAD_CHANNELS = 48
 """From so many channels on, Winograd convolutions are faster on the CPU."""
-TILE_ROWS = 2
-"""Pairs of rows that a Winograd convolution computes at a time."""
 
 
 class FastTextIF:
@@ -158,7 +156,7 @@ class FastTextIF:
         leave = block.ffn.project_out.weight.flatten(1)
         for start, stop, strip in normed_strips(x, rows):
             if entry.dim() == 3:
-                hidden = winograd_convolve(strip, entry, TILE_ROWS)
+                hidden = winograd_convolve(strip, entry)
             else:
                 hidden = F.conv2d(as_image(strip), entry)[0].permute(1, 2, 0)
             hidden = F.gelu(hidden).reshape(-1, hidden.shape[-1])
