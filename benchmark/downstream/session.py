@@ -89,7 +89,7 @@ def _print_plan(evaluation: Evaluation) -> None:
     recipe, sets = evaluation.recipe, evaluation.sets
     console.print(
         f"{escape(evaluation.task.title)}, recipe {escape(recipe.name)}: {escape(recipe.model)}, "
-        f"{recipe.epochs} epochs, image size {recipe.image_size}"
+        f"{recipe.epochs_over(len(sets.train.keys))} epochs, image size {recipe.image_size}"
         if sets.train
         else f"{escape(evaluation.task.title)} with {escape(str(evaluation.request.model))}"
     )

@@ -81,7 +81,7 @@ class Recipe(BaseModel):
             small networks do not wait for a second core, and the engine trains as many at a time as there are cores.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     purpose: str = ""
@@ -91,8 +91,21 @@ class Recipe(BaseModel):
     image_size: int = Field(ge=32)
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(gt=0)
     cpu_threads: int | None = Field(default=None, ge=1)
+
+    def epochs_over(self, images: int) -> int:
+        """Return how often so many training images are seen."""
+        return self.epochs
+
+    def model_path(self) -> Path | None:
+        """Return the file or folder that ``model`` stands for, whose content decides the training; None for a name.
+
+        Raises:
+            WeightsError: it stands for one that is not here.
+        """
+        path = Path(self.model)
+        return path if path.is_file() else None
 
 
 @dataclass(frozen=True)

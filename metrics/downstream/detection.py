@@ -53,15 +53,8 @@ class DetectionRecipe(Recipe):
         confidence: boxes with a lower score are dropped.
         iou: of two boxes of one class that overlap by more than this, only the better one stays.
         max_detections: most boxes kept of an image.
-        cpu_threads: of a training on the CPU; None for as many as torch takes. With 1, small networks do not wait for
-            a second core, and sums are the same on every machine.
     """
 
-    image_size: int = Field(ge=32)
-    epochs: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    train_images: int | None = Field(default=None, ge=1)
-    learning_rate: float = Field(gt=0)
     least_steps: int = Field(default=0, ge=0)
     optimizer: Literal["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"] = "SGD"
     final_learning_rate: float = Field(default=0.01, gt=0, le=1)
@@ -83,7 +76,6 @@ class DetectionRecipe(Recipe):
     confidence: float = Field(default=0.001, ge=0, lt=1)
     iou: float = Field(default=0.7, ge=0, le=1)
     max_detections: int = Field(default=300, ge=1)
-    cpu_threads: int | None = Field(default=None, ge=1)
 
     def epochs_over(self, images: int) -> int:
         """Return how often so many training images are seen."""
@@ -93,7 +85,9 @@ class DetectionRecipe(Recipe):
     @classmethod
     def _start_from_model(cls, values: Any) -> Any:
         model = str(values.get("model", "")) if isinstance(values, dict) else ""
-        if model.endswith(".pt") and not values.get("start"):
+        if model.endswith(".pt"):
+            if values.get("start"):
+                raise ValueError("either start, or a model that is a .pt, whose weights are the start")
             path = Path(model).expanduser()
             if not path.is_file():
                 raise ValueError(

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from tgfbench.benchmark.errors import WeightsError
 from tgfbench.metrics.downstream.segmentation_loss import CountedCrossEntropy
-from tgfbench.metrics.downstream.segmentation_networks import HUB_PREFIX
 
 
 class TransformersSegmenter(BaseSegmentor):
@@ -60,31 +59,6 @@ class TransformersSegmenter(BaseSegmentor):
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
         return self.extract_feat(inputs)
-
-
-def hub_folder(name: str) -> Path:
-    """Return the folder of a checkpoint: the name itself where it is one, else what the local hub cache holds.
-
-    Raises:
-        WeightsError: neither; nothing is downloaded.
-    """
-    folder = Path(name).expanduser()
-    doing = f"finding the SegFormer {HUB_PREFIX}{name}"
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(name, local_files_only=True))
-        except (HFValidationError, LocalEntryNotFoundError) as error:
-            raise WeightsError(
-                doing,
-                found="neither a folder nor a name in the local hub cache",
-                hint=f"fetch it first: huggingface-cli download {name}; nothing is downloaded here",
-            ) from error
-    if not (folder / "config.json").is_file():
-        raise WeightsError(doing, found=f"no config.json in {folder}", expected="a folder made by save_pretrained")
-    return folder
 
 
 def read_hub_segmenter(folder: Path, classes: Sequence[str] | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -8,7 +8,10 @@ every SegFormer).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from tgfbench.benchmark.errors import WeightsError
 
 SEGFORMERS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
     "segformer-b0": (32, (2, 2, 2, 2)),
@@ -71,6 +74,31 @@ def preprocessing(crop: tuple[int, int] | None) -> dict[str, Any]:
         "seg_pad_val": IGNORED,
         "size": crop,
     }
+
+
+def hub_folder(name: str) -> Path:
+    """Return the folder of a checkpoint: the name itself where it is one, else what the local hub cache holds.
+
+    Raises:
+        WeightsError: neither; nothing is downloaded.
+    """
+    folder = Path(name).expanduser()
+    doing = f"finding the SegFormer {HUB_PREFIX}{name}"
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (HFValidationError, LocalEntryNotFoundError) as error:
+            raise WeightsError(
+                doing,
+                found="neither a folder nor a name in the local hub cache",
+                hint=f"fetch it first: huggingface-cli download {name}; nothing is downloaded here",
+            ) from error
+    if not (folder / "config.json").is_file():
+        raise WeightsError(doing, found=f"no config.json in {folder}", expected="a folder made by save_pretrained")
+    return folder
 
 
 def _segformer(width: int, blocks: tuple[int, ...]) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tgfbench.benchmark.errors import suggest
 from tgfbench.metrics.downstream.base import Recipe
-from tgfbench.metrics.downstream.segmentation_networks import HUB_PREFIX, NETWORKS
+from tgfbench.metrics.downstream.segmentation_networks import HUB_PREFIX, NETWORKS, hub_folder
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class SegmentationRecipe(Recipe):
@@ -30,9 +31,9 @@ class SegmentationRecipe(Recipe):
         flip: probability of a horizontal flip.
         distortion: random brightness, contrast, saturation and hue.
         iterations: least number of steps; where given, ``epochs`` is replaced by the fewest that hold them.
-        optimiser: ``adamw`` or ``sgd``.
+        optimizer: by its name in torch.
         weight_decay: none for norms.
-        momentum: of ``sgd``.
+        momentum: of SGD.
         head_rate: learning rate of the heads relative to that of the backbone.
         warmup: steps of linear warm-up, at most half the training.
         power: of the polynomial decay to 0 that follows.
@@ -47,7 +48,7 @@ class SegmentationRecipe(Recipe):
     flip: Share = 0.5
     distortion: bool = True
     iterations: Annotated[int, Field(ge=1)] | None = None
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["AdamW", "SGD"] = "AdamW"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     momentum: Share = 0.9
     head_rate: Positive = 1.0
@@ -69,12 +70,25 @@ class SegmentationRecipe(Recipe):
             raise ValueError("the smaller scale first")
         return scale
 
+    @model_validator(mode="after")
+    def _one_start(self) -> SegmentationRecipe:
+        if self.hub is not None and self.start is not None:
+            raise ValueError(f"either start, or a model with {HUB_PREFIX}, whose weights are the start")
+        return self
+
     @property
     def hub(self) -> str | None:
         """Folder or hub name of the SegFormer of transformers to train, or None."""
         return self.model.removeprefix(HUB_PREFIX) if self.model.startswith(HUB_PREFIX) else None
 
-    def steps(self, images: int) -> tuple[int, int]:
-        """Return the steps an epoch and the number of epochs; images that fill no batch wait for the next epoch."""
-        each = max(1, images // self.batch)
-        return each, self.epochs if self.iterations is None else -(-self.iterations // each)
+    def model_path(self) -> Path | None:
+        """Return the folder of the SegFormer of transformers; see ``Recipe.model_path``."""
+        return None if self.hub is None else hub_folder(self.hub)
+
+    def steps_over(self, images: int) -> int:
+        """Return the steps of an epoch; images that fill no batch wait for the next one."""
+        return max(1, images // self.batch)
+
+    def epochs_over(self, images: int) -> int:
+        """Return how often so many training images are seen."""
+        return self.epochs if self.iterations is None else -(-self.iterations // self.steps_over(images))

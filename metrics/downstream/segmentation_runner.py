@@ -140,11 +140,9 @@ class TestHook(Hook):
 
 
 def optimisation(recipe: SegmentationRecipe, steps: int) -> dict[str, Any]:
-    """Return optimiser and learning rates of a training of so many steps, as options of ``Runner``."""
-    optimiser: dict[str, Any] = {"type": "AdamW", "betas": (0.9, 0.999)}
-    if recipe.optimiser == "sgd":
-        optimiser = {"type": "SGD", "momentum": recipe.momentum}
-    optimiser |= {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    """Return optimizer and learning rates of a training of so many steps, as options of ``Runner``."""
+    own: dict[str, Any] = {"momentum": recipe.momentum} if recipe.optimizer == "SGD" else {"betas": (0.9, 0.999)}
+    optimizer = {"type": recipe.optimizer, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, **own}
     warmup = min(recipe.warmup, steps // 2)
     rising = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False, "begin": 0, "end": warmup}
     falling = {
@@ -158,7 +156,7 @@ def optimisation(recipe: SegmentationRecipe, steps: int) -> dict[str, Any]:
     return {
         "optim_wrapper": {
             "type": "OptimWrapper",
-            "optimizer": optimiser,
+            "optimizer": optimizer,
             "paramwise_cfg": {
                 "norm_decay_mult": 0.0,
                 "custom_keys": {"norm": {"decay_mult": 0.0}, "head": {"lr_mult": recipe.head_rate}},

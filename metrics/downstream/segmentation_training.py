@@ -19,7 +19,6 @@ from tgfbench.metrics.downstream.class_names import match_classes
 from tgfbench.metrics.downstream.segmentation_data import labelled, test_loader, training_loader
 from tgfbench.metrics.downstream.segmentation_hub import (
     TransformersSegmenter,
-    hub_folder,
     output_names,
     read_hub_segmenter,
 )
@@ -28,6 +27,7 @@ from tgfbench.metrics.downstream.segmentation_networks import (
     DEEPLABS,
     HUB_PREFIX,
     NETWORKS,
+    hub_folder,
     network_config,
     preprocessing,
 )
@@ -83,7 +83,7 @@ def train(
     weights = class_weights(recipe.class_weights, class_pixels(images).tolist(), outputs)
     network, start, described = _network(recipe, names, weights)
     loader = training_loader(images, outputs, recipe, seed, _workers(device))
-    steps, epochs = recipe.steps(count)
+    steps, epochs = recipe.steps_over(count), recipe.epochs_over(count)
     state = folder / STATE
     with local_runner(
         device,

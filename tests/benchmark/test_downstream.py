@@ -144,6 +144,22 @@ def test_another_recipe_trains_again_under_another_name(run: Run, tmp_path: Path
     assert f"visible seed 0 stub-brightness quick {changed[1]} retrain" in works(tmp_path)
 
 
+def test_another_content_behind_the_name_of_a_model_trains_again(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "network.yaml"
+    for content in ("first", "second", "second"):
+        model.write_text(content)
+        assert run("-R", f"model={model}", methods="visible") == 0
+    assert len(trainings(tmp_path)) == len(find_works(tmp_path / "runs")) == 2
+
+
+def test_the_plan_tells_how_often_images_are_really_seen(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tgfbench.metrics.downstream.base.Recipe.epochs_over", lambda self, images: 10 * images)
+    assert run(methods="visible") == 0
+    assert "none, 40 epochs" in capsys.readouterr().out
+
+
 def test_other_test_images_do_not_train_again(run: Run, tmp_path: Path) -> None:
     assert run("--limit", "2", methods="visible") == 0
     assert run(methods="visible") == 0

@@ -298,6 +298,14 @@ def test_a_field_out_of_range_is_named(field: str, value: object) -> None:
         Detection.recipe("quick", {field: value})
 
 
+def test_two_starts_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "given.pt"
+    weights.write_bytes(b"")
+    assert Detection.recipe("quick", {"model": str(weights)}).start == weights
+    with pytest.raises(UsageError, match="either start, or"):
+        Detection.recipe("quick", {"model": str(weights), "start": str(weights)})
+
+
 def test_a_set_without_boxes_is_refused(images: LabelledSet) -> None:
     Detection().check(images)
     with pytest.raises(DataError, match="no detection classes"):

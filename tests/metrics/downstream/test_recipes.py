@@ -103,6 +103,7 @@ def test_a_file_of_the_users_own_is_named_by_its_stem_and_its_start_lies_beside_
         ("quick", {"epochs": "five"}, "epochs"),
         ("quick", {"epochs": "0"}, "greater than or equal to 1"),
         ("quick", {"learning_rate": "nan"}, "learning_rate"),
+        ("quick", {"learning_rate": "inf"}, "finite"),
         ("quick", {"batch": "none"}, "batch"),
         ("quick", {"batch": "[1"}, "batch"),
         ("quick", {"start": "nowhere.pt"}, "nowhere.pt"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tgfbench.benchmark.errors import UsageError
+from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.metrics.downstream.segmentation import Segmentation
 from tgfbench.metrics.downstream.segmentation_labels import class_weights
 from tgfbench.metrics.downstream.segmentation_networks import NETWORKS, network_config, preprocessing
@@ -34,7 +35,7 @@ def test_recipes_that_come_with_the_task(name: str) -> None:
     ("field", "value", "kept"),
     [
         ("crop", "[64, 96]", (64, 96)),
-        ("optimiser", "sgd", "sgd"),
+        ("optimizer", "SGD", "SGD"),
         ("learning_rate", "0.5", 0.5),
         ("iterations", "100", 100),
         ("flip", "0", 0.0),
@@ -75,7 +76,19 @@ def test_nonsense_is_refused_by_field(field: str, value: str, said: str) -> None
     ],
 )
 def test_steps(changed: dict[str, int], images: int, steps: tuple[int, int]) -> None:
-    assert Segmentation.recipe("standard", changed).steps(images) == steps
+    recipe = Segmentation.recipe("standard", changed)
+    assert (recipe.steps_over(images), recipe.epochs_over(images)) == steps
+
+
+def test_a_model_of_transformers_stands_for_its_folder(tmp_path: Path) -> None:
+    assert Segmentation.recipe("quick", {}).model_path() is None
+    recipe = Segmentation.recipe("quick", {"model": f"hf:{tmp_path}"})
+    with pytest.raises(WeightsError, match=r"no config\.json"):
+        recipe.model_path()
+    (tmp_path / "config.json").write_text("{}")
+    assert recipe.model_path() == tmp_path
+    with pytest.raises(UsageError, match="either start, or"):
+        Segmentation.recipe("quick", {"model": f"hf:{tmp_path}", "start": str(tmp_path / "config.json")})
 
 
 def test_class_weights() -> None:
