@@ -1,4 +1,4 @@
-"""The plain files that a store is made of: JSON with a schema, tables, and journals.
+"""What a store is made of: folders with a JSON file that describes them, tables, and journals.
 
 JSON and tables are replaced whole or not at all. A journal grows by a line per finished item; a line that a kill cut
 off is ignored on the next reading.
@@ -7,46 +7,114 @@ off is ignored on the next reading.
 from __future__ import annotations
 
 import csv
+import fcntl
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.benchmark.images import write_text
 
+FAILURES = "failures.csv"
+FAILURE_COLUMNS = ("key", "error")
 
-def read_json(path: Path, schema: int, hint: str) -> dict[str, Any]:
-    """Return a JSON file that ``write_json`` wrote, {} where there is none.
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """Return the short hash of everything that decides what a folder holds."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def safe_name(name: str) -> str:
+    """Return a form of a user-given name that is safe as a folder name."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "unnamed"
+
+
+class StoredFolder:
+    """A folder of the store that one JSON file describes.
 
     Args:
-        path: the file.
-        schema: the newest schema that is understood.
-        hint: what to do about a damaged file.
-
-    Raises:
-        DataError: the file is damaged or of a newer schema; names it.
+        folder: where it lies; its name is the hash of its identity.
     """
-    doing = f"reading {path}"
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        found = int(content["schema"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise DataError(doing, found=said, expected="what tgfbench wrote", hint=hint) from error
-    if found > schema:
-        newer = "use the tgfbench that wrote it, or a newer one"
-        raise DataError(doing, found=f"schema {found}", expected=f"at most {schema}", hint=newer)
-    return content
 
+    JSON: ClassVar[str]
+    """Name of the describing file."""
+    SCHEMA: ClassVar[int] = 1
+    """Version of the folder's files; raised when a reader of the old form would misread the new one."""
+    HINT: ClassVar[str]
+    """What to do when the describing file is damaged."""
 
-def write_json(path: Path, schema: int, content: Mapping[str, Any]) -> None:
-    """Replace a JSON file, headed by its schema and, as ``id``, the name of its folder."""
-    text = json.dumps({"schema": schema, "id": path.parent.name, **content}, indent=2, ensure_ascii=False)
-    write_text(path, text + "\n")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def place(root: Path, identity: Mapping[str, Any]) -> Path:
+        """Return ``<root>/<dataset>/<method>@<weights>``."""
+        label = f"{safe_name(identity['method'])}@{safe_name(identity['weights'] or 'none')}"
+        return root / safe_name(identity["dataset"]) / label
+
+    @property
+    def json_path(self) -> Path:
+        """The describing file: identity and provenance."""
+        return self.folder / self.JSON
+
+    def exists(self) -> bool:
+        """Tell whether it was ever begun."""
+        return self.json_path.is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second process.
+
+        Raises:
+            UsageError: another process is at work on it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"working on {self.folder}", found="another process is working on it", hint="wait until it ends"
+                ) from None
+            yield
+
+    def read_json(self) -> dict[str, Any]:
+        """Return the describing file, {} where nothing was ever begun.
+
+        Raises:
+            DataError: the file is damaged or of a newer schema.
+        """
+        doing = f"reading {self.json_path}"
+        try:
+            content = dict(json.loads(self.json_path.read_text(encoding="utf-8")))
+            found = int(content["schema"])
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise DataError(doing, found=said, expected="what tgfbench wrote", hint=self.HINT) from error
+        if found > self.SCHEMA:
+            newer = "use the tgfbench that wrote it, or a newer one"
+            raise DataError(doing, found=f"schema {found}", expected=f"at most {self.SCHEMA}", hint=newer)
+        return content
+
+    def write_json(self, content: Mapping[str, Any]) -> None:
+        """Replace the describing file, headed by its schema and, as ``id``, the name of the folder."""
+        described = {"schema": self.SCHEMA, "id": self.folder.name, **content}
+        write_text(self.json_path, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
+
+    def save_failures(self, failures: Mapping[str, str]) -> None:
+        """Write ``failures.csv`` (message by key), or remove it where there are none."""
+        if failures:
+            write_table(self.folder / FAILURES, FAILURE_COLUMNS, sorted(failures.items()))
+        else:
+            (self.folder / FAILURES).unlink(missing_ok=True)
 
 
 def read_table(path: Path, columns: Sequence[str], number: str = "") -> list[list[str]]:

@@ -14,7 +14,7 @@ from pandas.api.types import union_categoricals
 from tgfbench.benchmark.audit.results import PROTOCOL as AUDIT
 from tgfbench.benchmark.audit.results import audit_metrics, audit_rows
 from tgfbench.benchmark.downstream.results import downstream_rows, row_id
-from tgfbench.benchmark.downstream.store import HINT, Work, find_works
+from tgfbench.benchmark.downstream.store import Work, find_works
 from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.benchmark.records import read_journal, read_table
 from tgfbench.benchmark.store import IMAGE_COLUMNS as FILE_IMAGE_COLUMNS
@@ -146,7 +146,9 @@ def prediction_frame(root: Path) -> pd.DataFrame:
             found = _predictions(work, content)
         except (KeyError, TypeError, ValueError) as error:
             said = f"{type(error).__name__}: {error}"
-            raise DataError(f"reading {work.folder}", found=said, expected="what tgfbench wrote", hint=HINT) from error
+            raise DataError(
+                f"reading {work.folder}", found=said, expected="what tgfbench wrote", hint=Work.HINT
+            ) from error
         rows += found + [{**row, "run_id": row_id(content)} for row in found]
     frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
     return frame.drop_duplicates(["run_id", "key", "task", "variant"], keep="last", ignore_index=True)
@@ -182,7 +184,7 @@ def _box_lines(work: Work) -> list[dict[str, Any]]:
     try:
         return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        raise DataError(f"reading {path}", found=str(error), expected="a JSON object a line", hint=HINT) from error
+        raise DataError(f"reading {path}", found=str(error), expected="a JSON object a line", hint=Work.HINT) from error
 
 
 def _masks(work: Work) -> list[Path]:

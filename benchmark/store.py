@@ -6,30 +6,20 @@ moved into sorted CSV files when a run is opened or ends. A line cut off by a ki
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tgfbench.benchmark.errors import UsageError
 from tgfbench.benchmark.images import read_png_notes, write_png
-from tgfbench.benchmark.records import append_journal, read_journal, read_json, read_table, write_json, write_table
+from tgfbench.benchmark.records import StoredFolder, append_journal, read_journal, read_table, run_id, write_table
 from tgfbench.benchmark.weights import sha256_of
 
-SCHEMA = 1
-"""Version of the files of a run; raised when a reader of the old form would misread the new one."""
-
-IMAGES, SCORES, FAILURES = "images.csv", "per_image.csv", "failures.csv"
+IMAGES, SCORES = "images.csv", "per_image.csv"
 IMAGE_COLUMNS = ("key", "text", "sha256")
 SCORE_COLUMNS = ("key", "metric", "protocol", "value")
-FAILURE_COLUMNS = ("key", "error")
 
 RUN_NOTE, PROMPT_NOTE = "tgfbench-run", "tgfbench-prompt"
 """Keywords of the notes inside every fused PNG."""
@@ -51,18 +41,7 @@ class Image:
     sha256: str
 
 
-def run_id(identity: Mapping[str, Any]) -> str:
-    """Return the short hash of everything that decides a run's images."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def safe_name(name: str) -> str:
-    """Return a form of a user-given name that is safe as a folder name."""
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "unnamed"
-
-
-class Run:
+class Run(StoredFolder):
     """The folder of one run and, once ``load`` was called, what it holds.
 
     Args:
@@ -73,46 +52,21 @@ class Run:
         scores: values by (key, metric, protocol); NaN where a metric is undefined.
     """
 
+    JSON, HINT = "run.json", "remove this run's folder"
+
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.images: dict[str, Image] = {}
         self.scores: dict[ScoreName, float] = {}
 
     @classmethod
     def of(cls, root: Path, identity: Mapping[str, Any]) -> Run:
         """Return the run of an identity; nothing is written."""
-        label = f"{safe_name(identity['method'])}@{safe_name(identity['weights'] or 'none')}"
-        return cls(root / safe_name(identity["dataset"]) / label / run_id(identity))
-
-    @property
-    def json_path(self) -> Path:
-        """``run.json``: identity and provenance."""
-        return self.folder / "run.json"
+        return cls(cls.place(root, identity) / run_id(identity))
 
     def image_path(self, key: str) -> Path:
         """Return where the fused image of a key lies."""
         return self.folder / "fused" / f"{key}.png"
-
-    def exists(self) -> bool:
-        """Tell whether the run was ever begun."""
-        return self.json_path.is_file()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run against a second process.
-
-        Raises:
-            UsageError: another process is at work on it.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"working on {self.folder}", found="another process is working on it", hint="wait until it ends"
-                ) from None
-            yield
 
     def load(self) -> Run:
         """Read images and scores, journals included; returns itself."""
@@ -184,25 +138,6 @@ class Run:
         write_table(self.folder / SCORES, SCORE_COLUMNS, [[*name, repr(self.scores[name])] for name in names])
         for table in (IMAGES, SCORES):
             self._journal(table).unlink(missing_ok=True)
-
-    def save_failures(self, failures: Mapping[str, str]) -> None:
-        """Write ``failures.csv`` (message by key), or remove it where there are none."""
-        if failures:
-            write_table(self.folder / FAILURES, FAILURE_COLUMNS, [[key, failures[key]] for key in sorted(failures)])
-        else:
-            (self.folder / FAILURES).unlink(missing_ok=True)
-
-    def read_json(self) -> dict[str, Any]:
-        """Return ``run.json``, {} where the run was never begun.
-
-        Raises:
-            DataError: the file is damaged or of a newer schema.
-        """
-        return read_json(self.json_path, SCHEMA, "remove this run's folder")
-
-    def write_json(self, content: Mapping[str, Any]) -> None:
-        """Replace ``run.json`` atomically."""
-        write_json(self.json_path, SCHEMA, content)
 
     def _journal(self, table: str) -> Path:
         return (self.folder / table).with_suffix(".journal")

@@ -20,8 +20,9 @@ from tgfbench.benchmark.engines import measure
 from tgfbench.benchmark.errors import DataError, UsageError, suggest
 from tgfbench.benchmark.images import read_visible, write_text
 from tgfbench.benchmark.plan import DatasetRequest
+from tgfbench.benchmark.records import run_id, safe_name
 from tgfbench.benchmark.registry import normalise
-from tgfbench.benchmark.store import SCHEMA, Image, Run, find_runs, run_id, safe_name
+from tgfbench.benchmark.store import Image, Run, find_runs
 from tgfbench.benchmark.weights import sha256_of
 
 SUFFIX = ".tgfbench.json"
@@ -235,8 +236,8 @@ def _check_content(submission: Submission, found: Validation) -> None:
         for problem in error.errors()[:5]:
             found.problems.append(f"run.json: {'.'.join(map(str, problem['loc']))}: {problem['msg']}")
         return
-    if submission.run.get("schema") not in range(1, SCHEMA + 1):
-        found.problems.append(f"the run is of schema {submission.run.get('schema')}, known is {SCHEMA}")
+    if submission.run.get("schema") not in range(1, Run.SCHEMA + 1):
+        found.problems.append(f"the run is of schema {submission.run.get('schema')}, known is {Run.SCHEMA}")
     if submission.run.get("id") != submission.run_id:
         found.problems.append(f"the identity gives the run id {submission.run_id}, not {submission.run.get('id')}")
     keys = [key for key, _, _ in submission.images]

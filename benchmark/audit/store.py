@@ -18,7 +18,6 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -26,57 +25,41 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tgfbench.benchmark.images import read_png_notes, read_visible, write_atomically, write_png
-from tgfbench.benchmark.records import append_journal, read_journal, read_json, read_table, write_json, write_table
-from tgfbench.benchmark.store import FAILURE_COLUMNS, FAILURES, PROMPT_NOTE, Run, run_id, safe_name
+from tgfbench.benchmark.records import (
+    FAILURES,
+    StoredFolder,
+    append_journal,
+    read_journal,
+    read_table,
+    run_id,
+    write_table,
+)
+from tgfbench.benchmark.store import PROMPT_NOTE
 from tgfbench.metrics.audit.locality import NamedChange
 from tgfbench.metrics.audit.measures import SampleMeasures
 
 FOLDER = "audits"
-SCHEMA = 1
 COLUMNS = ("key", "measure", "about", "value")
 
 
-class AuditFolder:
+class AuditFolder(StoredFolder):
     """The folder of one audit.
 
     Args:
         folder: ``<root>/audits/<dataset>/<method>@<weights>/<audit id>``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    JSON, HINT = "audit.json", "remove this file: the measures beside it are kept"
 
     @classmethod
     def of(cls, root: Path, identity: Mapping[str, Any]) -> AuditFolder:
         """Return the folder of an identity; nothing is written."""
-        label = f"{safe_name(identity['method'])}@{safe_name(identity['weights'] or 'none')}"
-        return cls(root / FOLDER / safe_name(identity["dataset"]) / label / run_id(identity))
-
-    @property
-    def json_path(self) -> Path:
-        """``audit.json``."""
-        return self.folder / "audit.json"
+        return cls(cls.place(root / FOLDER, identity) / run_id(identity))
 
     @property
     def prompts_path(self) -> Path:
         """``prompts.jsonl``."""
         return self.folder / "prompts.jsonl"
-
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the audit against a second process; see ``Run.locked``."""
-        return Run(self.folder).locked()
-
-    def read_json(self) -> dict[str, Any]:
-        """Return ``audit.json``, {} where the audit was never begun.
-
-        Raises:
-            DataError: the file is damaged or of a newer schema.
-        """
-        return read_json(self.json_path, SCHEMA, "remove this file: the measures beside it are kept")
-
-    def write_json(self, content: Mapping[str, Any]) -> None:
-        """Replace ``audit.json`` atomically."""
-        write_json(self.json_path, SCHEMA, content)
 
     def load(self, keys: Sequence[str]) -> dict[str, SampleMeasures]:
         """Return the samples that are measured, in the order of the keys."""
@@ -103,13 +86,6 @@ class AuditFolder:
         rows = sorted(latest.values(), key=lambda row: position.get(row[0], len(position)))
         write_table(self._table, COLUMNS, rows)
         self._journal.unlink(missing_ok=True)
-
-    def save_failures(self, failures: Mapping[str, str]) -> None:
-        """Write ``failures.csv`` (message by key), or remove it where there are none."""
-        if failures:
-            write_table(self.folder / FAILURES, FAILURE_COLUMNS, sorted(failures.items()))
-        else:
-            (self.folder / FAILURES).unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Remove what was measured and fused, for an audit that starts anew."""

@@ -24,13 +24,11 @@ import numpy as np
 
 from tgfbench.benchmark.errors import DataError
 from tgfbench.benchmark.images import image_size, write_png, write_text
-from tgfbench.benchmark.records import read_json, write_json
-from tgfbench.benchmark.store import run_id, safe_name
+from tgfbench.benchmark.records import StoredFolder, run_id, safe_name
 from tgfbench.datasets.base import Dataset, Labels
 from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet
 
 FOLDER = "labels"
-SCHEMA = 1
 VERSION = 1
 """Raised whenever other labels could be written for the same request."""
 
@@ -55,7 +53,7 @@ class Choice:
     part: str = "all"
 
 
-class LabelFolder:
+class LabelFolder(StoredFolder):
     """Labels that were written.
 
     Args:
@@ -66,9 +64,11 @@ class LabelFolder:
         left_out: why an image that was looked at is of no use, by key.
     """
 
+    JSON, HINT = "labels.json", "remove this folder: labels are written again"
+
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._content = read_json(folder / "labels.json", SCHEMA, "remove this folder: labels are written again")
+        super().__init__(folder)
+        self._content = self.read_json()
         self.keys: tuple[str, ...] = tuple(self._content.get("keys", ()))
         self.left_out: dict[str, str] = self._content.get("left_out", {})
 
@@ -156,7 +156,7 @@ def label_folder(
     stored = LabelFolder(folder)
     if stored.complete():
         return stored
-    return _write(folder, dataset, offered, choice, wanted, progress)
+    return _write(stored, dataset, offered, choice, wanted, progress)
 
 
 def spread(items: Sequence[str], most: int | None) -> list[str]:
@@ -167,12 +167,17 @@ def spread(items: Sequence[str], most: int | None) -> list[str]:
 
 
 def _write(
-    folder: Path, dataset: Dataset, offered: Sequence[str], choice: Choice, wanted: dict[str, Any], progress: Progress
+    stored: LabelFolder,
+    dataset: Dataset,
+    offered: Sequence[str],
+    choice: Choice,
+    wanted: dict[str, Any],
+    progress: Progress,
 ) -> LabelFolder:
-    looked_at = _Looks(folder, dataset, choice.kind, progress, min(choice.most or len(offered), len(offered)))
+    looked_at = _Looks(stored.folder, dataset, choice.kind, progress, min(choice.most or len(offered), len(offered)))
     keys = looked_at.spread_over(offered, choice.most) if choice.spread else looked_at.first_of(offered, choice.most)
     lines = [json.dumps({"key": key, **looked_at.lines[key]}) for key in keys]
-    write_text(folder / "boxes.jsonl", "".join(f"{line}\n" for line in lines))
+    write_text(stored.folder / "boxes.jsonl", "".join(f"{line}\n" for line in lines))
     info = dataset.info
     content = {
         "wanted": wanted,
@@ -187,8 +192,8 @@ def _write(
         "palette": info.palette,
         "ignored_segmentation_class": info.ignored_segmentation_class,
     }
-    write_json(folder / "labels.json", SCHEMA, content)
-    return LabelFolder(folder)
+    stored.write_json(content)
+    return LabelFolder(stored.folder)
 
 
 class _Looks:

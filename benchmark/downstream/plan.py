@@ -16,7 +16,7 @@ from tgfbench.benchmark.downstream.store import FOLDER, Training, Work
 from tgfbench.benchmark.errors import UsageError
 from tgfbench.benchmark.options import check_options, option_parameters
 from tgfbench.benchmark.plan import DatasetRequest, PlannedRun, RunSpec
-from tgfbench.benchmark.store import run_id
+from tgfbench.benchmark.records import run_id
 from tgfbench.benchmark.weights import sha256_of
 from tgfbench.datasets import DATASETS
 from tgfbench.methods.base import FusionMethod

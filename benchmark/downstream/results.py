@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tgfbench.benchmark.downstream.store import Work, find_works
-from tgfbench.benchmark.store import run_id
+from tgfbench.benchmark.records import run_id
 
 Rows = list[tuple[Any, ...]]
 

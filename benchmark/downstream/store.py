@@ -8,35 +8,29 @@ tested with, in ``training-<training id>``, and is shared by works that differ i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tgfbench.benchmark.records import read_json, read_table, write_json, write_table
-from tgfbench.benchmark.store import Run, run_id, safe_name
+from tgfbench.benchmark.records import StoredFolder, read_table, run_id, safe_name, write_table
 from tgfbench.metrics.downstream.base import Outcome
 
 FOLDER = "downstream"
-SCHEMA = 1
 COLUMNS = ("class", "metric", "value")
-HINT = "remove this folder: it is done again"
 
 
 def method_folder(root: Path, identity: Mapping[str, Any]) -> Path:
     """Return the folder of all works of a task, dataset and method."""
-    label = f"{safe_name(identity['method'])}@{safe_name(identity['weights'] or 'none')}"
-    return root / FOLDER / safe_name(identity["task"]) / safe_name(identity["dataset"]) / label
+    return StoredFolder.place(root / FOLDER / safe_name(identity["task"]), identity)
 
 
-class Work:
+class Work(StoredFolder):
     """The folder of one work.
 
     Args:
         folder: ``<root>/downstream/<task>/<dataset>/<method>@<weights>/<work id>``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    JSON, HINT = "work.json", "remove this folder: it is done again"
 
     @classmethod
     def of(cls, root: Path, identity: Mapping[str, Any]) -> Work:
@@ -48,25 +42,9 @@ class Work:
         """Folder of what was predicted."""
         return self.folder / "predictions"
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the work against a second process; see ``Run.locked``."""
-        return Run(self.folder).locked()
-
-    def read_json(self) -> dict[str, Any]:
-        """Return ``work.json``, {} where the work was never begun.
-
-        Raises:
-            DataError: the file is damaged or of a newer schema.
-        """
-        return read_json(self.folder / "work.json", SCHEMA, HINT)
-
     def finished(self) -> bool:
         """Tell whether the numbers are there."""
         return bool(self.read_json().get("finished_at")) and (self.folder / "metrics.csv").is_file()
-
-    def write_json(self, content: Mapping[str, Any]) -> None:
-        """Replace ``work.json`` atomically."""
-        write_json(self.folder / "work.json", SCHEMA, content)
 
     def write_metrics(self, outcome: Outcome) -> None:
         """Write ``metrics.csv``; the class is empty for values over all classes."""
@@ -84,15 +62,14 @@ class Work:
         return {(name, metric): float(value) for name, metric, value in rows}
 
 
-class Training:
+class Training(StoredFolder):
     """The folder of one training.
 
     Args:
         folder: ``<root>/downstream/<task>/<dataset>/<method>@<weights>/training-<training id>``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    JSON, HINT = "training.json", "remove this folder: it is done again"
 
     @classmethod
     def of(cls, root: Path, identity: Mapping[str, Any]) -> Training:
@@ -103,22 +80,6 @@ class Training:
     def library(self) -> Path:
         """Folder of the task's own files."""
         return self.folder / "library"
-
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the training against a second process; see ``Run.locked``."""
-        return Run(self.folder).locked()
-
-    def read_json(self) -> dict[str, Any]:
-        """Return ``training.json``, {} where nothing was finished.
-
-        Raises:
-            DataError: the file is damaged or of a newer schema.
-        """
-        return read_json(self.folder / "training.json", SCHEMA, HINT)
-
-    def write_json(self, content: Mapping[str, Any]) -> None:
-        """Replace ``training.json`` atomically."""
-        write_json(self.folder / "training.json", SCHEMA, content)
 
     def weights(self) -> Path | None:
         """Return the checkpoint of a finished training, None where there is none."""

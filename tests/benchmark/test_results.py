@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tgfbench.benchmark.boards_perf import write_store
+from tgfbench.benchmark.downstream.store import Work
 from tgfbench.benchmark.errors import DataError
 from tgfbench.benchmark.images import write_png
-from tgfbench.benchmark.records import write_json
 from tgfbench.benchmark.results import PREDICTION_COLUMNS, image_frame, prediction_frame, store_frames
 from tgfbench.benchmark.store import SCORES, Image, find_runs
 from tgfbench.leaderboards import build_boards
@@ -81,7 +81,7 @@ def _work(root, task, name, seed=3, **content):
     (folder / "predictions").mkdir(parents=True)
     identity = {"task": task, "dataset": "sample", "split": "test", "protocol": f"{task} quick retrain", "seed": seed}
     facts = {"run_id": "run", "unit": f"seed {seed}", "finished_at": "2025-03-01", "palette": [[1, 2, 3]]}
-    write_json(folder / "work.json", 1, {"identity": identity, **facts, **content})
+    Work(folder).write_json({"identity": identity, **facts, **content})
     (folder / "metrics.csv").write_text("class,metric,value\n")
     return folder
 
