@@ -13,6 +13,7 @@ from pandas.api.types import union_categoricals
 
 from tgfbench.benchmark.audit.results import PROTOCOL as AUDIT
 from tgfbench.benchmark.audit.results import audit_metrics, audit_rows
+from tgfbench.benchmark.downstream.ground_truth import GroundTruth
 from tgfbench.benchmark.downstream.results import downstream_rows, row_id
 from tgfbench.benchmark.downstream.store import Work, find_works
 from tgfbench.benchmark.errors import DataError, UsageError
@@ -133,12 +134,15 @@ def prediction_frame(root: Path) -> pd.DataFrame:
     One row per work and image: ``run_id`` and ``key`` of the fused image, ``task``, ``variant`` (recipe, mode and
     seed), ``boxes`` (JSON, a list of ``[x1, y1, x2, y2, class, score]`` in pixels, "" for a segmentation), ``mask``
     (path of an indexed PNG of class ids, "" for boxes), ``classes`` (JSON, names) and ``palette`` (JSON, RGB colours).
-    As in ``image_frame``, everything appears a second time under the run id of the row of its board.
+    As in ``image_frame``, everything appears a second time under the run id of the row of its board. The labels that
+    the works were tested against come last, as the task ``labels``, see ``downstream.ground_truth``.
 
     Raises:
         DataError: a file of the store is damaged; names it.
     """
     rows: list[dict[str, Any]] = []
+    labels: dict[tuple[str, str, str], dict[str, Any]] = {}
+    truth = GroundTruth(root)
     # Of two works alike in what a reader sees, the newest is shown.
     works = sorted(((work.read_json(), work) for work in find_works(root)), key=lambda found: found[0]["finished_at"])
     for content, work in works:
@@ -149,7 +153,11 @@ def prediction_frame(root: Path) -> pd.DataFrame:
             raise DataError(
                 f"reading {work.folder}", found=said, expected="what tgfbench wrote", hint=Work.HINT
             ) from error
-        rows += found + [{**row, "run_id": row_id(content)} for row in found]
+        runs = (content["run_id"], row_id(content))
+        rows += [{**row, "run_id": run} for run in runs for row in found]
+        told = truth.rows(content, (row["key"] for row in found))
+        labels |= {(run, row["variant"], row["key"]): row for run in runs for row in told}
+    rows += [{**row, "run_id": run} for (run, _, _), row in labels.items()]
     frame = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
     return frame.drop_duplicates(["run_id", "key", "task", "variant"], keep="last", ignore_index=True)
 

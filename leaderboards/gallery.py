@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.overlays import Overlay
+from tgfbench.leaderboards.overlays import Box, Overlay
 from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
 
 IMAGE_COLUMNS = ("run_id", "key", "text", "path")
@@ -28,7 +28,7 @@ class Gallery:
         dispute: by key, 0 (all metrics order the rows alike) to 1; empty where the board has no numbers of images.
         paths: by (run id, key), where the PNG lies.
         prompts: by (run id, key).
-        overlays: what was found in these images.
+        overlays: what was found in these images, and their labels.
     """
 
     board: Board
@@ -43,18 +43,19 @@ class Gallery:
         board = self.board
         decimals = [decimals_for(board.means[metric]) for metric in board.metrics.index]
         position = {key: i for i, key in enumerate(board.keys)} if board.unit == "image" else {}
+        runs = list(map(str, board.rows.index))
         images: list[dict[str, object]] = []
         for key in self.keys:
             shown = {}
-            for number, run in enumerate(map(str, board.rows.index)):
+            for number, run in enumerate(runs):
                 if (run, key) in self.paths:
                     values = board.scores[number, :, position[key]] if key in position else np.empty(0)
                     shown[run] = {
                         "prompt": visible_text(self.prompts[run, key]),
                         "values": [number_text(v, d) for v, d in zip(values, decimals, strict=False)],
-                        "found": {overlay.number: overlay.found(run, key) for overlay in self.overlays},
+                        "found": {one.number: one.found(run, key) for one in self.overlays if not one.truth},
                     }
-            images.append({"key": key, "shown": shown})
+            images.append({"key": key, "shown": shown, "labels": self._labels(key)})
             if key in self.dispute:
                 images[-1]["dispute"] = round(self.dispute[key], 3)
         rows = [
@@ -67,6 +68,25 @@ class Gallery:
         ]
         overlays = [overlay.data() for overlay in self.overlays]
         return {"rows": rows, "metrics": metrics if position else [], "images": images, "overlays": overlays}
+
+    def masks(self) -> Iterator[tuple[Overlay, str, str]]:
+        """Yield the masks that the page shows: overlay, run and key."""
+        runs = list(map(str, self.board.rows.index))
+        for overlay in self.overlays:
+            if overlay.truth:
+                held = [(run, key) for key in self.keys if (run := overlay.holder(runs, key)) is not None]
+                yield from ((overlay, *name) for name in held if name in overlay.masks)
+            else:
+                yield from ((overlay, *name) for name in sorted(self.paths.keys() & overlay.masks.keys()))
+
+    def _labels(self, key: str) -> dict[int, list[Box] | str]:
+        """Return an image's labels by overlay: boxes, or the run under which the mask lies."""
+        found: dict[int, list[Box] | str] = {}
+        for overlay in self.overlays:
+            run = overlay.holder(map(str, self.board.rows.index), key) if overlay.truth else None
+            if run is not None:
+                found[overlay.number] = overlay.boxes.get((run, key), run)
+        return found
 
 
 def build_gallery(board: Board, images: pd.DataFrame, most: int, overlays: Sequence[Overlay] = ()) -> Gallery | None:

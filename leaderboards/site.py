@@ -56,7 +56,8 @@ def build_site(
         images: fused images, see ``tgfbench.leaderboards.gallery``; those shown are linked or copied into the site.
         folder: where to write; replaced where it is a site already.
         most_images: per board.
-        predictions: what was found in the fused images, see ``tgfbench.leaderboards.overlays``; the gallery shows it.
+        predictions: what was found in the fused images, and labels, see ``tgfbench.leaderboards.overlays``; the gallery
+            shows them.
         pictures: drawn PNG files to show with a run (``PICTURE_COLUMNS``), such as the sheets of an audit.
 
     Returns:
@@ -231,8 +232,7 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _write_masks(gallery: Gallery, folder: Path) -> None:
-    for overlay in gallery.overlays:
-        for run, key in sorted(gallery.paths.keys() & overlay.masks.keys()):
-            target = folder / str(overlay.number) / run / f"{key}.png"
-            if not target.exists():
-                write_atomically(target, methodcaller("write", overlay.mask(run, key)))
+    for overlay, run, key in gallery.masks():
+        target = folder / str(overlay.number) / run / f"{key}.png"
+        if not target.exists():
+            write_atomically(target, methodcaller("write", overlay.mask(run, key)))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tgfbench.benchmark.images import write_png
 from tgfbench.leaderboards.frames import RUN_OPTIONAL
-from tgfbench.leaderboards.overlays import PREDICTION_COLUMNS
+from tgfbench.leaderboards.overlays import LABELS, PREDICTION_COLUMNS
 
 
 class StoreFrames:
@@ -133,4 +133,23 @@ def hostile_predictions(hostile_site_frames, tmp_path_factory) -> pd.DataFrame:
         mask.save(path)
         names = {"classes": json.dumps(["background", HARM]), "palette": "[[0, 0, 0], [250, 10, 20]]"}
         rows.append({**work, "task": "segmentation", "variant": "quick", "mask": str(path), **names})
+    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+
+
+@pytest.fixture(scope="session")
+def hostile_labels(hostile_site_frames, tmp_path_factory) -> pd.DataFrame:
+    """Boxes and grey label maps of the same images, known for the first run only, as labels are the same for all."""
+    folder, rows = tmp_path_factory.mktemp("maps"), []
+    run = hostile_site_frames[3]["run_id"].iloc[0]
+    for number in range(3):
+        common = {"run_id": run, "key": f"test-{number:04d}", "task": LABELS, "boxes": "", "mask": ""}
+        common["palette"] = "[[0, 0, 0], [250, 10, 20]]"
+        boxes = [[16, 12, 48, 36, 0, 1.0], [0, 40, 20, 48, 1, 1.0]] if number else []
+        names = {"variant": "boxes", "classes": json.dumps(["car", HARM])}
+        rows.append({**common, **names, "boxes": json.dumps(boxes)})
+        ids = np.zeros((48, 64), dtype=np.uint8)
+        ids[:24] = 1
+        write_png(folder / f"{number}.png", ids)
+        names = {"variant": "segmentation", "classes": json.dumps(["background", HARM])}
+        rows.append({**common, **names, "mask": str(folder / f"{number}.png")})
     return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))

@@ -94,71 +94,89 @@
 
   // What was asked for last, per layer: an image may finish loading after the reader went on.
   const turns = new Map();
-  const overlay = () => data.overlays.find((one) => String(one.number) === at("overlay").value);
-  const found = (run) => current.shown[run].found[overlay().number];
-  const boxes = (run) => found(run).filter((box) => box[5] >= Number(at("least").value));
+  const chosen = (id) => data.overlays.find((one) => String(one.number) === at(id).value);
+  const layers = () => [chosen("overlay"), chosen("truth")].filter(Boolean);
+  // Labels belong to an image, whoever fused it.
+  const found = (one, run) => (one.truth ? current.labels : current.shown[run].found)[one.number];
+  const boxes = (one, run) => found(one, run).filter((box) => one.truth || box[5] >= Number(at("least").value));
+  const classOf = (one, number) => one.classes[number] || { name: `class ${number}`, colour: "#ffffff" };
 
   function bright(colour) {
     const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     return 0.299 * red + 0.587 * green + 0.114 * blue > 120;
   }
 
-  // Draws what was found in an image over it; boxes are placed in per cent, so that they follow every zoom.
+  function mask(one, run) {
+    const picture = document.createElement("img");
+    const folder = one.truth ? found(one, run) : run;
+    picture.alt = "";
+    picture.classList.toggle("truth", one.truth);
+    picture.src = `masks/${one.number}/${encodeURIComponent(folder)}/${encodeURIComponent(current.key)}.png`;
+    return picture;
+  }
+
+  function frame(one, [x1, y1, x2, y2, number, score], width, height) {
+    const { name, colour } = classOf(one, number);
+    const box = document.createElement("div"), tag = document.createElement("span");
+    box.style.cssText = `left:${100 * x1 / width}%;top:${100 * y1 / height}%;width:${100 * (x2 - x1) / width}%;height:${100 * (y2 - y1) / height}%`;
+    box.style.setProperty("--colour", colour);
+    box.style.setProperty("--letters", bright(colour) ? "#000" : "#fff");
+    box.classList.toggle("truth", one.truth);
+    // Names stand above predictions and below labels, within the box where the image ends.
+    box.classList.toggle("inside", one.truth ? y2 / height > 0.94 : y1 / height < 0.06);
+    box.classList.toggle("end", x1 / width > 0.75);
+    tag.textContent = one.truth ? name : `${name} ${score.toFixed(2)}`;
+    box.append(tag);
+    return box;
+  }
+
+  // Draws what was found in an image, and its labels, over it; boxes are placed in per cent, so that they follow every
+  // zoom.
   function lay(picture, run) {
     const layer = picture.nextElementSibling, turn = {};
     turns.set(layer, turn);
     layer.replaceChildren();
-    const drawn = overlay();
-    if (!drawn || !found(run)) return;
-    if (drawn.kind === "mask") {
-      const mask = document.createElement("img");
-      mask.alt = "";
-      mask.src = `masks/${drawn.number}/${encodeURIComponent(run)}/${encodeURIComponent(current.key)}.png`;
-      layer.append(mask);
-      return;
-    }
+    const drawn = layers().filter((one) => found(one, run));
+    layer.append(...drawn.filter((one) => one.kind === "mask").map((one) => mask(one, run)));
+    const framed = drawn.filter((one) => one.kind === "boxes");
     const place = () => {
       if (turns.get(layer) !== turn) return;
       const [width, height] = [picture.naturalWidth, picture.naturalHeight];
-      layer.replaceChildren(...boxes(run).reverse().map(([x1, y1, x2, y2, number, score]) => {
-        const { name, colour } = drawn.classes[number] || { name: `class ${number}`, colour: "#ffffff" };
-        const box = document.createElement("div"), tag = document.createElement("span");
-        box.style.cssText = `left:${100 * x1 / width}%;top:${100 * y1 / height}%;width:${100 * (x2 - x1) / width}%;height:${100 * (y2 - y1) / height}%`;
-        box.style.setProperty("--colour", colour);
-        box.style.setProperty("--letters", bright(colour) ? "#000" : "#fff");
-        box.classList.toggle("inside", y1 / height < 0.06);
-        box.classList.toggle("end", x1 / width > 0.75);
-        tag.textContent = `${name} ${score.toFixed(2)}`;
-        box.append(tag);
-        return box;
-      }));
+      for (const one of framed)
+        layer.append(...boxes(one, run).reverse().map((box) => frame(one, box, width, height)));
     };
+    if (!framed.length) return;
     if (picture.complete && picture.naturalWidth) place();
     else picture.addEventListener("load", place, { once: true });
   }
 
   // The same in words, and what the colours mean.
   function explain(sides) {
-    const drawn = overlay();
-    at("least-choice").hidden = !drawn || drawn.kind !== "boxes";
-    const seen = new Set();
-    const words = !drawn ? [] : sides.map(([side, run]) => {
-      if (!found(run)) return `${side}: nothing stored.`;
-      if (drawn.kind === "mask") return "";
+    const seen = new Map(layers().map((one) => [one, new Set()]));
+    const counted = (one, run) => {
       const counts = new Map();
-      for (const box of boxes(run)) counts.set(box[4], (counts.get(box[4]) || 0) + 1);
-      for (const number of counts.keys()) seen.add(number);
-      const listed = [...counts].sort(([a], [b]) => a - b).map(([number, times]) => `${times} × ${drawn.classes[number]?.name ?? `class ${number}`}`);
-      return `${side}: ${listed.join(", ") || "no object"}.`;
-    });
-    at("found").textContent = words.join(" ").trim();
-    const classes = drawn ? drawn.classes.filter((one, number) => one.shown && (drawn.kind === "mask" || seen.has(number))) : [];
-    at("legend").replaceChildren(...classes.map(({ name, colour }) => {
-      const item = document.createElement("li"), swatch = document.createElement("span");
-      swatch.style.background = colour;
-      item.append(swatch, name);
-      return item;
-    }));
+      for (const box of boxes(one, run)) counts.set(box[4], (counts.get(box[4]) || 0) + 1);
+      for (const number of counts.keys()) seen.get(one).add(number);
+      const listed = [...counts].sort(([a], [b]) => a - b).map(([number, times]) => `${times} × ${classOf(one, number).name}`);
+      return listed.join(", ") || "no object";
+    };
+    const said = (one, who, run) => {
+      if (!found(one, run)) return `${who}: nothing stored.`;
+      return one.kind === "mask" ? "" : `${who}: ${counted(one, run)}.`;
+    };
+    const words = layers().flatMap((one) => one.truth ? [said(one, "Labels", "")] : sides.map(([side, run]) => said(one, side, run)));
+    at("least-choice").hidden = chosen("overlay")?.kind !== "boxes";
+    at("found").textContent = words.filter(Boolean).join(" ");
+    const items = layers().flatMap((one) => one.classes
+      .filter(({ shown }, number) => shown && (one.kind === "mask" || seen.get(one).has(number)))
+      .map(({ name, colour }) => {
+        const item = document.createElement("li"), swatch = document.createElement("span");
+        swatch.style.setProperty("--colour", colour);
+        swatch.className = one.truth ? `truth ${one.kind}` : one.kind;
+        item.append(swatch, one.truth ? `${name} (label)` : name);
+        return item;
+      }));
+    at("legend").replaceChildren(...items);
   }
 
   function cut(percent) {
@@ -206,9 +224,13 @@
   });
   follow(first, second);
   follow(second, first);
-  at("overlay").append(...data.overlays.map((one) => new Option(one.title, one.number)));
-  at("overlay-choice").hidden = !data.overlays.length;
-  for (const id of ["left", "right", "mode", "overlay", "least"]) at(id).addEventListener("change", show);
+  for (const id of ["overlay", "truth"]) {
+    const offered = data.overlays.filter((one) => one.truth === (id === "truth"));
+    at(id).append(...offered.map((one) => new Option(one.title, one.number)));
+    at(`${id}-choice`).hidden = !offered.length;
+  }
+  const next = (id) => { at(id).selectedIndex = (at(id).selectedIndex + 1) % at(id).length; show(); };
+  for (const id of ["left", "right", "mode", "overlay", "truth", "least"]) at(id).addEventListener("change", show);
   at("swap").addEventListener("click", swap);
   at("in").addEventListener("click", () => scale(1.5));
   at("out").addEventListener("click", () => scale(1 / 1.5));
@@ -224,7 +246,7 @@
   const keys = {
     n: () => step(1), p: () => step(-1), s: swap, "+": () => scale(1.5), "=": () => scale(1.5), "-": () => scale(1 / 1.5),
     d: () => { at("mode").value = at("mode").value === "difference" ? "slider" : "difference"; show(); },
-    o: () => { at("overlay").selectedIndex = (at("overlay").selectedIndex + 1) % at("overlay").length; show(); },
+    o: () => next("overlay"), l: () => next("truth"),
   };
   document.addEventListener("keydown", (event) => {
     if (!current || event.ctrlKey || event.metaKey || event.altKey || /^(SELECT|TEXTAREA)$/.test(event.target.tagName)
