@@ -116,8 +116,8 @@ class Evaluation:
         """Everything that has to be equal for two rows to be compared."""
         recipe = self.recipe.model_dump(mode="json", exclude={"name", "purpose"})
         recipe["start"] = content_hash(self.recipe.start) if self.recipe.start else None
-        if Path(self.recipe.model).is_file():
-            recipe["model_sha256"] = content_hash(Path(self.recipe.model))
+        if (path := self.recipe.model_path()) is not None:
+            recipe["model_sha256"] = content_hash(path)
         return {
             "task": self.task.name,
             "task_version": self.task.version,

@@ -125,15 +125,20 @@ def _read_safetensors(path: Path) -> tuple[Architecture, tuple[str, ...], dict[s
 
 def _read_pt(path: Path) -> tuple[Architecture, tuple[str, ...], dict[str, Any]]:
     from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+    from ultralytics.utils import downloads
 
     doing = f"loading the detector {path}"
     expected = "a .pt that ultralytics wrote for a detector"
+    # It takes some names, yolov5n.pt among them, for others, which it looks for on the network.
+    search, downloads.attempt_download_asset = downloads.attempt_download_asset, str
     try:
         content, _ = torch_safe_load(path.resolve(), safe_only=True)
     except Exception as error:  # a foreign pickle can fail in any way
         reason = error.__cause__ or error
         found = f"content that is refused, because loading it could run code, or damaged ({_first_line(reason)})"
         raise WeightsError(doing, found=found, expected=expected, hint="get the file from its author again") from error
+    finally:
+        downloads.attempt_download_asset = search
     network: Any = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
     kind = type(network)
     if kind is not DetectionModel:

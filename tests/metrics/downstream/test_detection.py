@@ -195,6 +195,17 @@ def test_a_given_detector_is_matched_by_names_and_what_it_lacks_is_named(
     assert {name for line in lines for name in json.loads(line)["classes"]} == {0}
 
 
+@pytest.mark.parametrize("name", ["yolov5n.pt", "it's.pt"])
+def test_a_given_detector_is_read_whatever_its_name(trained: Path, tmp_path: Path, name: str) -> None:
+    """The library changes some names, and then looks for the file on the network."""
+    from tgfbench.metrics.downstream.detector import load_detector
+
+    given = ultralytics_checkpoint(trained, tmp_path / name, ("person", "car"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("the network was asked for"))
+        assert load_detector(given).classes == ("person", "car")
+
+
 def test_a_given_detector_of_other_classes_is_refused(
     images: LabelledSet, recipe: DetectionRecipe, trained: Path, tmp_path: Path
 ) -> None:
