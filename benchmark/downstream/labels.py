@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tgfbench.benchmark.errors import DataError
-from tgfbench.benchmark.images import image_size, write_png, write_text
+from tgfbench.benchmark.images import image_size, read_label_map, write_png, write_text
 from tgfbench.benchmark.records import StoredFolder, run_id, safe_name
 from tgfbench.datasets.base import Dataset, Labels
 from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet
@@ -71,6 +71,7 @@ class LabelFolder(StoredFolder):
         self._content = self.read_json()
         self.keys: tuple[str, ...] = tuple(self._content.get("keys", ()))
         self.left_out: dict[str, str] = self._content.get("left_out", {})
+        self._boxes: dict[str, dict[str, Any]] = {}
 
     def complete(self) -> bool:
         """Tell whether everything that was written is still there."""
@@ -94,9 +95,11 @@ class LabelFolder(StoredFolder):
         Args:
             keys: some of ``self.keys``.
             path_of: where the image of a key lies.
+
+        Raises:
+            DataError: what lies in the folder is not what was written.
         """
-        lines = (json.loads(line) for line in (self.folder / "boxes.jsonl").read_text(encoding="utf-8").splitlines())
-        boxes = {line["key"]: line for line in lines}
+        boxes = self._boxes = self._boxes or self._checked()
         maps = set(self._content["maps"])
         images = []
         for key in keys:
@@ -119,8 +122,32 @@ class LabelFolder(StoredFolder):
             ignored_segmentation_class=self._content["ignored_segmentation_class"],
         )
 
+    def _checked(self) -> dict[str, dict[str, Any]]:
+        """Return the lines of ``boxes.jsonl`` by key, if these labels are still those that were written."""
+        segmented = self._content["kind"] == "segmentation"
+        try:
+            lines = map(json.loads, (self.folder / "boxes.jsonl").read_text(encoding="utf-8").splitlines())
+            boxes = {line.pop("key"): line for line in lines}
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                maps = pool.map(lambda key: read_label_map(self._map(key)) if segmented else None, self.keys)
+                digests = {key: _digest(boxes[key], ids) for key, ids in zip(self.keys, maps, strict=True)}
+            changed = [key for key in self.keys if digests[key] != self._content["digests"][key]]
+        except (DataError, OSError, ValueError, KeyError) as error:
+            changed = [error.one_line if isinstance(error, DataError) else f"{type(error).__name__}: {error}"]
+        if changed:
+            found = f"labels that changed since they were written: {changed[0]}"
+            raise DataError(f"reading the labels {self.folder}", found=found, hint=self.HINT)
+        return boxes
+
     def _map(self, key: str) -> Path:
         return self.folder / "segmentation" / f"{key}.png"
+
+
+def _digest(line: dict[str, Any], segmentation: np.ndarray | None) -> str:
+    """Return a hash of the label map, or of the boxes where there is none."""
+    if segmentation is None:
+        return hashlib.sha256(json.dumps(line).encode()).hexdigest()
+    return hashlib.sha256(f"{segmentation.shape}".encode() + segmentation.tobytes()).hexdigest()
 
 
 _NAMES = {"boxes": ("classes",), "segmentation": ("segmentation_classes", "ignored_segmentation_class")}
@@ -255,10 +282,7 @@ class _Looks:
             "boxes": labels.boxes.tolist() if labels.boxes_known else None,
             "classes": labels.classes.tolist(),
         }
-        told = json.dumps(self.lines[key]).encode()
         if labels.segmentation is not None:
             write_png(self._folder / "segmentation" / f"{key}.png", labels.segmentation)
             self.maps.add(key)
-            if self._kind == "segmentation":
-                told = f"{labels.segmentation.shape}".encode() + labels.segmentation.tobytes()
-        self.digests[key] = hashlib.sha256(told).hexdigest()
+        self.digests[key] = _digest(self.lines[key], labels.segmentation if self._kind == "segmentation" else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from mmseg.registry import TRANSFORMS
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.images import read_label_map
 from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet
-from tgfbench.metrics.downstream.segmentation_labels import read_label_map
 from tgfbench.metrics.downstream.segmentation_networks import IGNORED
 from tgfbench.metrics.downstream.segmentation_recipe import SegmentationRecipe
 
@@ -96,7 +97,7 @@ class LoadLabels(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add ``gt_seg_map``, uint8 (H, W)."""
-        ids = read_label_map(results["seg_map_path"])
+        ids = read_label_map(Path(results["seg_map_path"]))
         results["gt_seg_map"] = ids if self.table is None else self.table[ids]
         results["seg_fields"].append("gt_seg_map")
         return results

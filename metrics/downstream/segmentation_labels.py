@@ -10,25 +10,9 @@ import numpy as np
 from PIL import Image
 
 from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.images import read_label_map
 from tgfbench.metrics.downstream.base import LabelledSet
 from tgfbench.metrics.downstream.segmentation_networks import IGNORED
-
-
-def read_label_map(path: Path | str) -> np.ndarray:
-    """Return the class ids of a label map, uint8 (H, W).
-
-    Raises:
-        DataError: cannot be read, or has not one 8-bit channel; names the file.
-    """
-    try:
-        with Image.open(path) as image:
-            ids = np.array(image)
-    except (OSError, ValueError) as error:
-        raise DataError(f"reading the label map {path}", found=str(error), expected="a PNG of class ids") from error
-    if ids.ndim != 2 or ids.dtype != np.uint8:
-        found = f"shape {ids.shape} of {ids.dtype}"
-        raise DataError(f"reading the label map {path}", found=found, expected="one channel of uint8 class ids")
-    return ids
 
 
 def counted_classes(images: LabelledSet) -> tuple[int, ...]:

@@ -339,6 +339,33 @@ def test_label_maps_without_ids_of_the_dataset_are_left_out(run: Run, data: Path
     assert np.array_equal(read_label_map(written / "segmentation" / "00001D.png"), np.full(SIZE, 1))
 
 
+@pytest.mark.parametrize("damage", ["boxes cut off", "boxes moved", "map cut off", "another map"])
+def test_stored_labels_that_changed_are_not_used(
+    run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    for split, count in (("train", 4), ("test", 3)):
+        for index in range(count):
+            add_map(data, split, f"{index:05d}D")
+    task = "stub-maps" if "map" in damage else "stub-brightness"
+    assert run(task=task, methods="visible") == 0
+    shutil.rmtree(tmp_path / "runs" / "downstream")
+    (written,) = (tmp_path / "runs" / "labels" / "msrs").glob("train-*")
+    boxes, stored = written / "boxes.jsonl", written / "segmentation" / "00001D.png"
+    if damage == "another map":
+        write_png(stored, np.full(SIZE, 2, np.uint8))
+    elif damage == "boxes moved":
+        boxes.write_text(boxes.read_text().replace("[[24.0", "[[25.0"))
+    else:
+        path = boxes if "boxes" in damage else stored
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert run(task=task, methods="visible") == 2
+    said = capsys.readouterr().err
+    assert str(written) in said
+    assert "remove this folder" in said
+    shutil.rmtree(written)
+    assert run(task=task, methods="visible") == 0
+
+
 def test_unknown_boxes_are_not_taken_for_no_boxes(run: Run, data: Path, tmp_path: Path) -> None:
     """A pair with a label map and no box file has labels, but nobody drew boxes."""
     add_map(data, "train", "00000D")
