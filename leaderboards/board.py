@@ -2,8 +2,7 @@
 
 Rules, in one place:
 
-* **Means** are per-image means over exactly the same images for every row; where a key stands for a training with its
-  test (``seed N``), seeds take the place of images throughout. An image on which a metric was computed
+* **Means** are per-image means over exactly the same images for every row. An image on which a metric was computed
   and came out undefined (not finite) for *every* measured row says nothing about any of them and leaves that metric's
   mean for all rows at once; a row without a finite value on any other image shows n/a, because a mean over the images
   that happened to work would flatter it. Both cases are written under the board with their counts.
@@ -13,6 +12,10 @@ Rules, in one place:
   (tag ``source``) are listed last and never ranked: a copy of a source wins any metric that compares with that source;
   on boards of trainings they are rows like any other.
   With fewer than two comparable rows nothing is ranked.
+* **Seeds**: where a key stands for a training with its test (``seed N``), seeds take the place of images, and rows
+  may have different ones. Each mean is over the row's own seeds. Ranks, marks and tests are over the *compared* seeds,
+  those that more than half of the rows have; a row that lacks one of them is listed unranked. So a row with few seeds
+  neither gains from a lucky one nor takes the tests from the others.
 * **Order**: by average rank, then label; unranked rows; source rows. It does not depend on the order of the input.
 """
 
@@ -41,14 +44,17 @@ class Board:
     Attributes:
         dataset, split, protocol: what was measured and how.
         fingerprint: content of the images asked for.
-        keys: the images every mean is taken over, sorted.
+        keys: the images every mean is taken over, sorted; on boards of trainings the seeds that any row has.
+        compared: the keys that ranks and tests are taken over; all of them but on boards of trainings.
         asked: number of images the runs were asked for; larger than ``len(keys)`` where some have no score.
         rows: index run id, in the order of the table. The columns of the ``runs`` frame and ``label`` (unique),
             ``source``, ``ranked`` and ``average_rank`` (NaN where not ranked).
         metrics: index metric, in the order of the columns: ``title``, ``higher_is_better`` (True, False or None),
             ``version`` and ``counts`` (part of the average rank).
         means: float64, index run id, columns metric; NaN stands for n/a.
+        compared_means: the same over the compared keys; NaN in rows that lack one of these.
         scores: float64 (rows, metrics, images), the per-image values behind the means; NaN where there is none.
+        owned: bool (rows, images), whether a row has scores there; all True but on boards of trainings.
         differences: what separates this board from the main one of its dataset, split and protocol.
         notes: what a reader must know about rows and values that are absent.
     """
@@ -58,17 +64,20 @@ class Board:
     protocol: str
     fingerprint: str
     keys: tuple[str, ...]
+    compared: tuple[str, ...]
     asked: int
     rows: pd.DataFrame
     metrics: pd.DataFrame
     means: pd.DataFrame
+    compared_means: pd.DataFrame
     scores: np.ndarray
+    owned: np.ndarray
     differences: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def images(self) -> int:
-        """Number of images, or of seeds, every mean is taken over."""
+        """Number of keys: images, or seeds of any row."""
         return len(self.keys)
 
     @property
@@ -78,13 +87,39 @@ class Board:
 
     @property
     def counted(self) -> str:
-        """The number of units in words, such as "21 images"."""
-        return counted(self.images, self.unit)
+        """The number of units of a row in words, such as "21 images" or "1 to 3 seeds"."""
+        least, most = (int(end) for end in (self.units.min(), self.units.max()))
+        return counted(most, self.unit) if least == most else f"{least} to {counted(most, self.unit)}"
+
+    @property
+    def units(self) -> np.ndarray:
+        """int (rows,): the number of images, or of its own seeds, that a row has scores for."""
+        return self.owned.sum(axis=1)
+
+    @property
+    def deviations(self) -> np.ndarray:
+        """float64 (rows, metrics): standard deviation over a row's seeds (n − 1); NaN for one, and where n/a."""
+        several = np.isfinite(self.means.to_numpy()) & (np.isfinite(self.scores).sum(axis=2) > 1)
+        found = np.full(several.shape, np.nan)
+        found[several] = np.nanstd(self.scores[several], axis=1, ddof=1)
+        return found
+
+    @property
+    def mean_intervals(self) -> np.ndarray:
+        """float64 (2, rows, metrics): 95 % intervals of the means; NaN for a row with more seeds than are compared."""
+        return np.where(self.units[:, None] == len(self.compared), self.evidence.intervals.mean, np.nan)
+
+    @property
+    def compared_scores(self) -> np.ndarray:
+        """``scores`` over the compared keys."""
+        if self.compared == self.keys:
+            return self.scores
+        return self.scores[:, :, [self.keys.index(key) for key in self.compared]]
 
     @cached_property
     def evidence(self) -> Evidence:
         """Intervals and tests, computed when first asked for."""
-        return gather_evidence(self.scores, self.means, self.metrics, self.rows)
+        return gather_evidence(self.compared_scores, self.compared_means, self.metrics, self.rows)
 
     def per_image(self, metric: str) -> pd.DataFrame:
         """Return one metric's values, index key, one column per run in the order of the table."""
@@ -141,14 +176,27 @@ def _board(
     stored[at] = True
     labels = [group.labels[run] for run in run_ids]
 
-    means, more = _means(values, stored, group.keys, labels, list(columns["title"]))
+    titles = list(columns["title"])
+    means, more = _means(values, stored, group.keys, labels, titles)
     notes += more
+    owned = np.asarray(stored.any(axis=1))
+    compared, comparable, more = _comparable(owned, group.keys, labels)
+    notes += more
+    compared_means = means
+    if len(compared) < len(group.keys):
+        at_compared = np.array([key in compared for key in group.keys], dtype=bool)
+        part = np.ix_(comparable, np.ones(len(columns), dtype=bool), at_compared)
+        named = [label for label, kept in zip(labels, comparable, strict=True) if kept]
+        compared_means = np.full(means.shape, np.nan)
+        compared_means[comparable], _ = _means(values[part], stored[part], compared, named, titles)
+    elif not comparable.all():
+        compared_means = np.where(comparable[:, None], means, np.nan)
     rows = runs.loc[run_ids].drop(columns="finished")
     rows.insert(0, "label", labels)
     # A detector that sees one source alone is a rival like any other: no metric compares with the sources there.
-    compared = unit_of(group.keys) == "image"
-    rows["source"] = [compared and any(tag.strip() == "source" for tag in tags.split(",")) for tags in rows["tags"]]
-    columns["counts"], rows["ranked"], rows["average_rank"], more = _ranks(means, columns, rows)
+    of_images = unit_of(group.keys) == "image"
+    rows["source"] = [of_images and any(tag.strip() == "source" for tag in tags.split(",")) for tags in rows["tags"]]
+    columns["counts"], rows["ranked"], rows["average_rank"], more = _ranks(compared_means, comparable, columns, rows)
     notes += more
 
     records = rows.to_dict("records")
@@ -160,11 +208,14 @@ def _board(
         protocol=protocol,
         fingerprint=group.fingerprint,
         keys=group.keys,
+        compared=compared,
         asked=group.asked,
         rows=rows.iloc[order].set_axis(index),
         metrics=columns,
         means=pd.DataFrame(means[order], index=index, columns=columns.index),
+        compared_means=pd.DataFrame(compared_means[order], index=index, columns=columns.index),
         scores=values[order],
+        owned=owned[order],
         differences=tuple(group.differences),
         notes=(*group.notes, *notes),
     )
@@ -194,6 +245,36 @@ def _columns(protocol: str, versions: dict[str, int], metrics: pd.DataFrame) -> 
     return columns, notes
 
 
+def _comparable(
+    owned: np.ndarray, keys: tuple[str, ...], labels: list[str]
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """Return the keys that ranks and tests are taken over, which rows have all of them, and what to say about it."""
+    often = 2 * owned.sum(axis=0) > len(owned)
+    compared = tuple(key for key, kept in zip(keys, often, strict=True) if kept)
+    comparable = owned[:, often].all(axis=1) & often.any()
+    if owned.all():
+        return compared, comparable, []
+    if not compared:
+        return compared, comparable, ["nothing is ranked: more than half of the rows have no seed in common"]
+    notes = []
+    if len(compared) < len(keys):
+        notes.append(
+            f"ranks, marks and tests are over {listed(compared)}, which more than half of the rows have; "
+            "means are over each row's own seeds"
+        )
+    fewer = []
+    for row in sorted(np.flatnonzero(~owned.all(axis=1)), key=lambda r: labels[r]):
+        own = [key for key, has in zip(keys, owned[row], strict=True) if has]
+        lacking = [key for key in compared if key not in own]
+        if lacking:
+            words = f"{len(own)} of {counted(len(keys), 'seed')} ({listed(own)}), without {listed(lacking)}"
+            notes.append(f"not ranked: {labels[row]}: {words}")
+        else:
+            fewer.append(f"{labels[row]} ({listed(own)})")
+    notes += [f"fewer seeds than other rows: {listed(fewer)}"] if fewer else []
+    return compared, comparable, notes
+
+
 def _means(
     values: np.ndarray, stored: np.ndarray, keys: tuple[str, ...], labels: list[str], titles: list[str]
 ) -> tuple[np.ndarray, list[str]]:
@@ -201,7 +282,8 @@ def _means(
     means = np.full(values.shape[:2], np.nan)
     measured = np.asarray(stored.any(axis=2))
     finite = np.isfinite(values)
-    not_undefined = finite | ~stored
+    owned = np.asarray(stored.any(axis=1))
+    not_undefined = finite | (owned[:, None] & ~stored)
     names, unit = np.asarray(keys, dtype=object), unit_of(keys)
     notes: list[str] = []
     for column, title in enumerate(titles):
@@ -221,23 +303,24 @@ def _means(
         if not kept.any():
             continue
         for row in sorted(rows, key=lambda r: labels[r]):
-            lacking = kept & ~finite[row, column]
-            if lacking.any():
-                bad = f"{int(lacking.sum())} of {counted(len(keys), unit)}"
+            own = kept & owned[row]
+            lacking = own & ~finite[row, column]
+            if lacking.any() or not own.any():
+                bad = f"{int(lacking.sum())} of {counted(int(owned[row].sum()), unit)}"
                 which = "" if lacking.all() else f" ({listed(names[lacking])})"
                 notes.append(f"{title}: n/a for {labels[row]}, no finite value on {bad}{which}")
             else:
                 # One contiguous sum per row: its last bit does not depend on which other rows are on the board.
-                means[row, column] = np.ascontiguousarray(values[row, column, kept]).mean()
+                means[row, column] = np.ascontiguousarray(values[row, column, own]).mean()
     return means, notes
 
 
 def _ranks(
-    means: np.ndarray, columns: pd.DataFrame, rows: pd.DataFrame
+    means: np.ndarray, comparable: np.ndarray, columns: pd.DataFrame, rows: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Return which metrics count, which rows are ranked, the average ranks and what to say about exceptions."""
     directed = np.array([direction is not None for direction in columns["higher_is_better"]], dtype=bool)
-    contender = ~rows["source"].to_numpy(dtype=bool)
+    contender = comparable & ~rows["source"].to_numpy(dtype=bool)
     known = np.isfinite(means)
     counts = directed & (2 * known[contender].sum(axis=0) > contender.sum())
     ranked = contender & known[:, counts].all(axis=1)

@@ -73,7 +73,17 @@ def compare(boards: Sequence[Board], first: str, second: str, dataset: str = "")
         )
     if any(a == b for _, a, b in shared):
         raise UsageError(doing, found="one and the same row", expected="two rows")
-    return [_comparison(board, a, b) for board, a, b in shared]
+    paired = [(board, a, b) for board, a, b in shared if _in_common(board, a, b).any()]
+    if not paired:
+        board, *rows = shared[0]
+        ours, theirs = (listed(np.array(board.keys)[board.owned[at]]) for at in _at(board, *rows))
+        raise UsageError(
+            doing,
+            found=f"no {board.unit} in common on {_title(board)}: {first} has {ours}, {second} {theirs}",
+            expected=f"a {board.unit} that both have",
+            hint="tgfbench downstream TASK -m A,B --seeds 0,1,2",
+        )
+    return [_comparison(board, a, b) for board, a, b in paired]
 
 
 def _row(board: Board, name: str) -> str:
@@ -98,12 +108,21 @@ def _row(board: Board, name: str) -> str:
     return ""
 
 
+def _at(board: Board, first: str, second: str) -> list[int]:
+    return [list(board.rows.index).index(run) for run in (first, second)]
+
+
+def _in_common(board: Board, first: str, second: str) -> np.ndarray:
+    """Return which keys both rows have, bool (keys,): all of them, but on boards of trainings."""
+    return np.asarray(board.owned[_at(board, first, second)].all(axis=0))
+
+
 def _comparison(board: Board, first: str, second: str) -> Comparison:
-    at = [list(board.rows.index).index(run) for run in (first, second)]
-    drawn = image_draws(board.images) if board.images > 1 else None
+    at, common = _at(board, first, second), _in_common(board, first, second)
+    drawn = image_draws(int(common.sum())) if common.sum() > 1 else None
     records = {}
     for column, metric in enumerate(board.metrics.index):
-        pair = board.scores[:, column][at]
+        pair = board.scores[:, column][at][:, common]
         pair = np.where(np.isfinite(pair).all(axis=0), pair, np.nan)
         difference = pair[0] - pair[1]
         known = np.isfinite(difference)

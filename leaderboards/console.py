@@ -21,7 +21,6 @@ from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
 
 _STYLES = {"": "", "best": "bold green", "second": "underline"}
 _GAP = 3  # what rich puts between two columns of this box
-_RANK_TITLE, _PLACE_TITLE = "Rank ↓", "Place"
 
 
 def boards_to_console(boards: Sequence[Board]) -> RenderableType:
@@ -46,6 +45,7 @@ def _overall(found: Overall) -> list[RenderableType]:
 class _BoardView:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.heads = [title.replace("Average rank", "Rank") for title in layout.heads[1:]]
         self.labels = [Text.assemble(row.label, (f" {' '.join(row.marks)}".rstrip(), "dim")) for row in layout.rows]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -75,7 +75,7 @@ class _BoardView:
     def _chunks(self, width: int) -> list[list[int]]:
         free = width - self._label_width(width) - _GAP
         chunks: list[list[int]] = [[]]
-        used = len(_RANK_TITLE) + len(_PLACE_TITLE) + 2 * _GAP
+        used = sum(len(title) + _GAP for title in self.heads)
         for column in range(len(self.layout.columns)):
             if used and used + self._width(column) > free:
                 chunks.append([])
@@ -89,13 +89,13 @@ class _BoardView:
         label_width = self._label_width(width)
         table.add_column("Method", overflow="fold", min_width=label_width, max_width=label_width)
         if with_rank:
-            for title in (_RANK_TITLE, _PLACE_TITLE):
+            for title in self.heads:
                 table.add_column(title, justify="right", no_wrap=True)
         for column in columns:
             table.add_column(Text(self.layout.columns[column]), justify="right", no_wrap=True)
         for label, row in zip(self.labels, self.layout.rows, strict=True):
             cells = [Text(_shown(row.cells[column]), style=_STYLES[row.cells[column].emphasis]) for column in columns]
-            table.add_row(label, *([Text(row.rank), Text(row.places)] if with_rank else []), *cells)
+            table.add_row(label, *(map(Text, row.head) if with_rank else []), *cells)
         return table
 
 
@@ -145,4 +145,4 @@ def _verdict(row: pd.Series, unit: str) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    return cell.text + "≈" * cell.tied
+    return cell.text + (f" {cell.interval}" if cell.deviation else "") + "≈" * cell.tied

@@ -15,6 +15,7 @@ def findings(board: Board) -> list[str]:
     overall = evidence.overall
     if overall is None:
         return []
+    compared = counted(len(board.compared), board.unit)
     neighbours, wilcoxon, nemenyi = evidence.separated_neighbours
     sentences = [
         f"Of {counted(neighbours, 'pair')} of neighbours over {counted(len(evidence.metrics), 'metric')}, {wilcoxon} "
@@ -25,7 +26,7 @@ def findings(board: Board) -> list[str]:
         friedman = overall.friedman
         sentences.append(
             f"Rank per {board.unit}, averaged over metrics: the rows {verdict} (Friedman, p = {friedman.p:.2g}); two "
-            f"mean ranks must be {friedman.critical_difference:.2f} apart (Nemenyi, {board.counted})."
+            f"mean ranks must be {friedman.critical_difference:.2f} apart (Nemenyi, {compared})."
         )
     first, second = (str(board.rows["label"].iloc[row]) for row in overall.rows[:2])
     if overall.pairs.differ[0, 1]:
@@ -34,7 +35,7 @@ def findings(board: Board) -> list[str]:
         needed = overall.images_to_separate_the_first_two
         enough = f"about {needed:,} would be" if needed else "at an effect of zero no number is"
         sentences.append(
-            f"{board.counted} {'is' if board.images == 1 else 'are'} not enough to separate {first} and "
+            f"{compared} {'is' if len(board.compared) == 1 else 'are'} not enough to separate {first} and "
             f"{second}, first and second by that rank; {enough}."
         )
     return sentences

@@ -2,6 +2,7 @@
 
 Two runs share a board only if they saw the same images (data fingerprint and scored keys), under one protocol, with
 the same version of every metric that both have. A run that lacks a metric altogether stays on the board and shows n/a.
+Where seeds take the place of images, rows with other seeds share a board: all were tested on the same images.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Group:
         fingerprint: content of the images the runs were asked for.
         asked: number of image pairs the runs were asked for.
         expected: every key that any run on this fingerprint has scored, sorted.
-        keys: the keys that every run of this group has scored, sorted.
+        keys: the keys that every run of this group has scored, sorted; of seeds, those that any run has.
         labels: row label by run id.
         versions: version by metric.
         generation: 0 for the newest metric versions on this fingerprint.
@@ -142,8 +143,13 @@ def _by_images(
     kept, superseded = _newest_runs(runs, keys)
     labels = _labels(runs.loc[kept])
     by_keys: dict[frozenset[str], list[str]] = {}
-    for run in kept:
-        by_keys.setdefault(keys[run], []).append(run)
+    if unit_of(expected) == "seed":
+        by_keys[frozenset().union(*(keys[run] for run in kept))] = kept
+        often = Counter(labels.values())
+        labels = {run: f"{label} [run {run}]" if often[label] > 1 else label for run, label in labels.items()}
+    else:
+        for run in kept:
+            by_keys.setdefault(keys[run], []).append(run)
     groups = []
     for image_set, members in sorted(by_keys.items(), key=lambda item: (-len(item[0]), -len(item[1]), sorted(item[0]))):
         part = runs.loc[members]

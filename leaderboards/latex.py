@@ -72,7 +72,7 @@ def _table(layout: Layout, label: str) -> str:
         caption.append(f"Differs from the main board: {'; '.join(layout.differences)}.")
     caption += [f"{fact}." for fact in layout.facts]
     wide = len(layout.columns) > WIDE
-    titles = ["Method", "Average rank ↓", "Place", *layout.columns]
+    titles = [*layout.heads, *layout.columns]
     lines = [
         r"\begin{table}[htbp]",
         r"\centering\footnotesize",
@@ -122,12 +122,17 @@ def _overall(overall: Overall, number: int) -> str:
 
 def _row(row: Row) -> str:
     marks = rf"\textsuperscript{{{latex_text(' '.join(row.marks))}}}" if row.marks else ""
-    cells = [f"{{}}{latex_text(row.label)}{marks}", _number(row.rank), latex_text(row.places)]
+    cells = [f"{{}}{latex_text(row.label)}{marks}", *map(_number, row.head)]
     text = " & ".join([*cells, *(_cell(cell) for cell in row.cells)]) + r" \\"
-    if any(cell.low for cell in row.cells):
-        ends = [rf"{{\tiny {{[}}{_number(c.low)}, {_number(c.high)}{{]}}}}" if c.low else "" for c in row.cells]
-        text += "\n{} & & & " + " & ".join(ends) + r" \\"
+    if any(cell.interval for cell in row.cells):
+        text += "\n{}" + " &" * len(cells) + " " + " & ".join(map(_interval, row.cells)) + r" \\"
     return text
+
+
+def _interval(cell: Cell) -> str:
+    if cell.deviation:
+        return rf"{{\tiny \(\pm\){_number(cell.deviation)}}}"
+    return rf"{{\tiny {{[}}{_number(cell.low)}, {_number(cell.high)}{{]}}}}" if cell.low else ""
 
 
 def _cell(cell: Cell) -> str:

@@ -29,10 +29,11 @@ LEGEND = {
 }
 ORIGIN_MARKS = {"authors": "A", "project": "P", "user": "U"}
 READING = (
-    "Every number is a mean over images (over trainings with different seeds, where a table counts seeds), the same "
-    "for every row of a table; in brackets its 95 % bootstrap interval over them. ↑: higher is better, ↓: lower is "
-    "better; of the ranked rows the best is bold, the second best underlined. ≈: does not differ significantly from "
-    "the best (paired Wilcoxon test over images or seeds, Holm's adjustment over all pairs of the column, level 0.05). "
+    "Every number is a mean over images, the same for every row of a table; in brackets its 95 % bootstrap interval "
+    "over them. Where a table counts seeds, it is a mean over trainings with the row's own seeds, and ± their standard "
+    "deviation (n − 1). ↑: higher is better, ↓: lower is better; of the ranked rows the best is bold, the second best "
+    "underlined. ≈: does not differ significantly from the best (paired Wilcoxon test over images or seeds, Holm's "
+    "adjustment over all pairs of the column, level 0.05). "
     "Average rank: mean over the metrics with a direction, ties sharing a rank; place: 95 % interval of the position "
     "another draw of images or seeds would give. Source images are listed last and not ranked where metrics compare "
     "with them, which tests of trainings do not."
@@ -47,6 +48,7 @@ class Cell:
 
     Attributes:
         low, high: ends of its 95 % interval, "" where there is none.
+        deviation: over seeds, "" where there is none.
         tied: does not differ significantly from the best.
     """
 
@@ -54,23 +56,33 @@ class Cell:
     emphasis: Emphasis = ""
     low: str = ""
     high: str = ""
+    deviation: str = ""
     tied: bool = False
 
     @property
     def interval(self) -> str:
-        """The interval in brackets, "" where there is none."""
-        return f"[{self.low}, {self.high}]" if self.low else ""
+        """The interval in brackets or the deviation, "" where there is neither."""
+        return f"± {self.deviation}" if self.deviation else f"[{self.low}, {self.high}]" if self.low else ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run: its label, the legend's letters that apply, its average rank, the places it could take, its values."""
+    """One run: its label, the legend's letters that apply, its average rank, the places it could take, its values.
+
+    Before its rank comes its number of seeds, "" on boards of images.
+    """
 
     label: str
     marks: str
+    seeds: str
     rank: str
     places: str
     cells: tuple[Cell, ...]
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """What stands between the label and the values."""
+        return (*([self.seeds] if self.seeds else []), self.rank, self.places)
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,12 @@ class Layout:
     reported: tuple[ReportedRow, ...]
     footnotes: tuple[str, ...]
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Titles of what stands before the metrics, see ``Row.head``."""
+        seeds = ("Seeds",) if any(row.seeds for row in self.rows) else ()
+        return ("Method", *seeds, "Average rank ↓", "Place")
+
 
 def lay_out(board: Board) -> Layout:
     """Lay a board out for reading."""
@@ -107,6 +125,7 @@ def lay_out(board: Board) -> Layout:
         Row(
             label=visible_text(row["label"]),
             marks=marks[i],
+            seeds=str(board.units[i]) if board.unit == "seed" else "",
             rank=f"{row['average_rank']:.2f}" if row["ranked"] else NOT_RANKED,
             places=_places(*places[:, i]),
             cells=tuple(column[i] for column in columns),
@@ -129,10 +148,13 @@ def lay_out(board: Board) -> Layout:
 
 
 def _column(board: Board, metric: str) -> list[Cell]:
-    values = board.means[metric].to_numpy()
+    values, compared = board.means[metric].to_numpy(), board.compared_means[metric].to_numpy()
     decimals = decimals_for(values)
-    emphasis = _emphasis(values, board.rows["ranked"].to_numpy(dtype=bool), board.metrics["higher_is_better"][metric])
-    ends = board.evidence.intervals.mean[:, :, board.means.columns.get_loc(metric)]
+    emphasis = _emphasis(compared, board.rows["ranked"].to_numpy(dtype=bool), board.metrics["higher_is_better"][metric])
+    number = board.means.columns.get_loc(metric)
+    nothing = np.full((2, len(values)), np.nan)
+    ends = nothing if board.unit == "seed" else board.mean_intervals[:, :, number]
+    deviations = board.deviations[:, number] if board.unit == "seed" else nothing[0]
     tests = board.evidence.metrics.get(metric)
     tied = set(tests.tied_with_best) if tests else set()
     return [
@@ -141,6 +163,7 @@ def _column(board: Board, metric: str) -> list[Cell]:
             emphasis=emphasis[i],
             low=number_text(ends[0, i], decimals) if math.isfinite(ends[0, i]) else "",
             high=number_text(ends[1, i], decimals) if math.isfinite(ends[1, i]) else "",
+            deviation=number_text(deviations[i], decimals) if math.isfinite(deviations[i]) else "",
             tied=i in tied and emphasis[i] != "best",
         )
         for i, value in enumerate(values)
@@ -169,7 +192,7 @@ def _marks(row: pd.Series) -> str:
 
 
 def _images(board: Board) -> str:
-    if board.images == board.asked:
+    if board.images == board.asked or board.unit == "seed":
         return board.counted
     return f"{board.images} of {counted(board.asked, board.unit)}"
 

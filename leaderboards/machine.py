@@ -76,6 +76,7 @@ def _board(board: Board) -> dict[str, Any]:
             name: getattr(board, name)
             for name in ("dataset", "split", "protocol", "fingerprint", "unit", "images", "asked")
         },
+        "compared": board.compared if board.unit == "seed" else None,
         "main": not board.differences,
         "differences": board.differences,
         "notes": board.notes,
@@ -92,7 +93,8 @@ def _row(board: Board, number: int) -> dict[str, Any]:
     values = {
         metric: {
             "mean": board.means.iloc[number, column],
-            "interval": found.mean[:, number, column],
+            "interval": board.mean_intervals[:, number, column],
+            "deviation": board.deviations[number, column] if board.unit == "seed" else None,
             "rank_interval": found.rank[:, number, column],
             "tied_with_best": metric in board.evidence.metrics
             and number in board.evidence.metrics[metric].tied_with_best,
@@ -104,6 +106,7 @@ def _row(board: Board, number: int) -> dict[str, Any]:
         "label": row["label"],
         **{name: row[name] for name in _FACTS},
         "options": options_of(row["options"]),
+        "units": int(board.units[number]),
         "ranked": row["ranked"],
         "average_rank": row["average_rank"],
         "average_rank_interval": found.average_rank[:, number],

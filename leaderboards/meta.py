@@ -47,9 +47,9 @@ def analyse_metrics(board: Board) -> MetaAnalysis | None:
         return None
     names = [str(metric) for metric in board.metrics.index[counts]]
     signs = np.array([-1.0 if up else 1.0 for up in board.metrics["higher_is_better"][counts]])
-    means = board.means.to_numpy()[ranked][:, counts] * signs
-    scores = board.scores[ranked][:, counts] * signs[:, None]
-    taus = np.stack([kendall_taus(scores[:, :, image]) for image in range(board.images)])
+    means = board.compared_means.to_numpy()[ranked][:, counts] * signs
+    scores = board.compared_scores[ranked][:, counts] * signs[:, None]
+    taus = np.stack([kendall_taus(scores[:, :, image]) for image in range(len(board.compared))])
     known = np.isfinite(taus).sum(axis=0)
     with np.errstate(invalid="ignore"):
         on_images = np.nansum(taus, axis=0) / np.where(known, known, np.nan)

@@ -112,11 +112,16 @@ def _overall(split: str, protocol: str, group: str, parts: Sequence[tuple[Board,
     for stream, (board, metrics) in enumerate(parts):
         at = [list(board.rows["label"]).index(label) for label in common]
         signs = np.array([math.nan if up is None else -1.0 if up else 1.0 for up in board.metrics["higher_is_better"]])
-        means = board.means.to_numpy()[at]
+        means = board.compared_means.to_numpy()[at]
         columns[board.dataset] = rankdata(means[:, metrics] * signs[metrics], axis=0).mean(axis=1)
         everything = np.ones(len(at), dtype=bool)
         intervals = board_intervals(
-            board.scores[at][:, metrics], means[:, metrics], signs[metrics], metrics[metrics], everything, stream
+            board.compared_scores[at][:, metrics],
+            means[:, metrics],
+            signs[metrics],
+            metrics[metrics],
+            everything,
+            stream,
         )
         draws.append(intervals.average_rank_draws)
     table = pd.DataFrame(columns, index=pd.Index(common, name="label"))

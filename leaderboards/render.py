@@ -11,6 +11,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from tgfbench.benchmark.errors import UsageError, suggest
@@ -118,9 +119,10 @@ def _write_diagrams(boards: Sequence[Board], folder: Path, image_format: Literal
 def render_csv(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str:
     """Render one line per board and row, values in full precision.
 
-    A metric that the board does not have is empty; a value that does not exist is ``n/a``. ``differences`` is empty on
-    the main board of a dataset, split and protocol. After the means come 95 % intervals (``low``, ``high``) of the
-    average rank, the place and every mean, and the numbers that papers report, under the same rule.
+    A metric that the board does not have is empty; a value that does not exist is ``n/a``. ``images`` is the number of
+    images, or of the row's own seeds. ``differences`` is empty on the main board of a dataset, split and protocol.
+    After the means come 95 % intervals (``low``, ``high``) of the average rank, the place and every mean, numbers that
+    papers report, under the same rule, and standard deviations over seeds.
     """
     order: dict[str, int] = {}
     for board in boards:
@@ -132,21 +134,26 @@ def render_csv(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str
     ends = [f"{name} {end}" for name in ("average_rank", "place", *metrics) for end in ("low", "high")]
     reported = [{(found.run, found.metric): found.value for found in reported_values(board)} for board in boards]
     claimed = [metric for metric in metrics if any(metric == key[1] for found in reported for key in found)]
+    repeated = [metric for metric in metrics if any(b.unit == "seed" and metric in b.metrics.index for b in boards)]
     head = ["dataset", "split", "protocol", "images", "unit", *_RUN_COLUMNS, "run_id", "differences", "average_rank"]
-    writer.writerow([*head, *metrics, *ends, *(f"{metric} reported" for metric in claimed)])
+    more = [*(f"{metric} reported" for metric in claimed), *(f"{metric} std" for metric in repeated)]
+    writer.writerow([*head, *metrics, *ends, *more])
     for board, claims in zip(boards, reported, strict=True):
-        place = [board.dataset, board.split, board.protocol, board.images, board.unit]
-        found = board.evidence.intervals
+        found, means = board.evidence.intervals, board.mean_intervals
         for number, (run, row) in enumerate(board.rows.iterrows()):
             at = {str(metric): column for column, metric in enumerate(board.means.columns)}
             values = [_full(board.means.iloc[number, at[m]]) if m in at else "" for m in metrics]
             pairs: list[Any] = [found.average_rank[:, number], found.place[:, number]]
-            pairs += [found.mean[:, number, at[m]] if m in at else (None, None) for m in metrics]
-            intervals = ["" if end is None or not math.isfinite(end) else _full(end) for pair in pairs for end in pair]
+            pairs += [means[:, number, at[m]] if m in at else (math.nan, math.nan) for m in metrics]
+            intervals = [_finite(end) for pair in pairs for end in pair]
             claim = [_full(claims[str(run), m]) if (str(run), m) in claims else "" for m in claimed]
+            spread = board.deviations[number] if board.unit == "seed" else np.full(len(at), np.nan)
+            deviations = [_finite(spread[at[m]]) if m in at else "" for m in repeated]
+            place = [board.dataset, board.split, board.protocol, board.units[number], board.unit]
             facts = [row[column] for column in _RUN_COLUMNS]
             rank = _full(row["average_rank"]) if row["ranked"] else ""
-            writer.writerow([*place, *facts, run, "; ".join(board.differences), rank, *values, *intervals, *claim])
+            why = "; ".join(board.differences)
+            writer.writerow([*place, *facts, run, why, rank, *values, *intervals, *claim, *deviations])
     return buffer.getvalue()
 
 
@@ -189,7 +196,7 @@ def _markdown_board(layout: Layout) -> list[str]:
         parts.append(f"Differs from the main board: {markdown_text('; '.join(layout.differences))}.")
     if layout.facts:
         parts.append(" · ".join(markdown_text(fact) for fact in layout.facts))
-    titles = ["Method", "Average rank ↓", "Place", *layout.columns]
+    titles = [*layout.heads, *layout.columns]
     lines = [_line([markdown_text(title) for title in titles]), _line(["---", *["---:"] * (len(titles) - 1)])]
     lines += [_line(_markdown_row(row)) for row in layout.rows]
     parts.append("\n".join(lines))
@@ -206,7 +213,7 @@ def _markdown_board(layout: Layout) -> list[str]:
 
 def _markdown_row(row: Row) -> list[str]:
     marks = f" <sup>{' '.join(row.marks)}</sup>" if row.marks else ""
-    return [markdown_text(row.label) + marks, row.rank, row.places, *(_markdown_cell(cell) for cell in row.cells)]
+    return [markdown_text(row.label) + marks, *row.head, *(_markdown_cell(cell) for cell in row.cells)]
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -217,6 +224,10 @@ def _markdown_cell(cell: Cell) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _finite(value: float) -> str:
+    return _full(value) if math.isfinite(value) else ""
 
 
 def _full(value: Any) -> str:
