@@ -38,6 +38,9 @@ READING = (
     "another draw of images or seeds would give. Source images are listed last and not ranked where metrics compare "
     "with them, which tests of trainings do not."
 )
+CLAIMS = (
+    "reported numbers are as printed, by the code of their source and on its images: a gap holds that difference, too"
+)
 
 Emphasis = Literal["", "best", "second"]
 
@@ -121,6 +124,7 @@ def lay_out(board: Board) -> Layout:
     marks = [_marks(row) for _, row in board.rows.iterrows()]
     columns = [_column(board, metric) for metric in board.metrics.index]
     places = board.evidence.intervals.place
+    reported = reported_rows(board)
     rows = tuple(
         Row(
             label=visible_text(row["label"]),
@@ -142,8 +146,8 @@ def lay_out(board: Board) -> Layout:
         ),
         rows=rows,
         findings=tuple(visible_text(text) for text in findings(board)),
-        reported=reported_rows(board),
-        footnotes=tuple(visible_text(text) for text in (*_seen(board), *board.notes)),
+        reported=reported,
+        footnotes=tuple(map(visible_text, ([CLAIMS] if reported else []) + _seen(board) + list(board.notes))),
     )
 
 

@@ -132,7 +132,8 @@ def render_csv(boards: Sequence[Board], introduction: Sequence[str] = ()) -> str
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     ends = [f"{name} {end}" for name in ("average_rank", "place", *metrics) for end in ("low", "high")]
-    reported = [{(found.run, found.metric): found.value for found in reported_values(board)} for board in boards]
+    # Of several sources the card's first counts, which is the method's own paper where it has one.
+    reported = [{(r.run, r.metric): r.value for r in reversed(reported_values(board))} for board in boards]
     claimed = [metric for metric in metrics if any(metric == key[1] for found in reported for key in found)]
     repeated = [metric for metric in metrics if any(b.unit == "seed" and metric in b.metrics.index for b in boards)]
     head = ["dataset", "split", "protocol", "images", "unit", *_RUN_COLUMNS, "run_id", "differences", "average_rank"]

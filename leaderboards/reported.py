@@ -17,7 +17,7 @@ class Reported:
 
     Attributes:
         run: run id of the row.
-        metric: as the card calls it.
+        metric: as the board calls it.
         value: as printed by the paper.
         measured: the board's mean, NaN where the board has none.
         source: where it is printed.
@@ -43,7 +43,10 @@ class ReportedRow:
 
 
 def reported_values(board: Board) -> list[Reported]:
-    """Return the reported numbers for a board's dataset, in the order of its rows and of the cards."""
+    """Return the reported numbers that a board has measured, in the order of its rows and of the cards.
+
+    Numbers of other metrics are on the page of their method, with everything else that its card reports.
+    """
     metrics = {normalise(str(metric)): str(metric) for metric in board.metrics.index}
     found = []
     for run, row in board.rows.iterrows():
@@ -51,11 +54,12 @@ def reported_values(board: Board) -> list[Reported]:
             dataset, _, split = str(entry.get("dataset", "")).partition(":")
             if normalise(dataset) != normalise(board.dataset) or (split and normalise(split) != normalise(board.split)):
                 continue
-            metric = str(entry.get("metric", ""))
-            known = metrics.get(normalise(metric))
-            measured = float(board.means[known].to_dict()[run]) if known else math.nan
+            metric = metrics.get(normalise(str(entry.get("metric", ""))))
+            if metric is None:
+                continue
+            measured = float(board.means[metric].to_dict()[run])
             value, source = float(str(entry.get("value", "nan"))), str(entry.get("source", ""))
-            found.append(Reported(str(run), known or metric, value, measured, source))
+            found.append(Reported(str(run), metric, value, measured, source))
     return found
 
 
@@ -72,6 +76,13 @@ def reported_rows(board: Board) -> tuple[ReportedRow, ...]:
         )
         for found in reported_values(board)
     )
+
+
+def card_rows(reported: object) -> list[tuple[str, ...]]:
+    """Return all that a card reports as text: dataset, metric, value and source."""
+    entries = [entry for entry in reported if isinstance(entry, dict)] if isinstance(reported, list) else []
+    names = ("dataset", "metric", "value", "source")
+    return [tuple(visible_text(str(entry.get(name, ""))) for name in names) for entry in entries]
 
 
 def _entries(text: str) -> list[dict[str, object]]:

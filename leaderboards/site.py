@@ -23,6 +23,7 @@ from tgfbench.leaderboards.overall import overall_boards
 from tgfbench.leaderboards.overlays import read_overlays
 from tgfbench.leaderboards.plots import difference_plot, pareto_plot, rank_plot
 from tgfbench.leaderboards.render import board_slugs
+from tgfbench.leaderboards.reported import card_rows
 from tgfbench.leaderboards.text import visible_text
 
 MARKER = ".tgfbench-site"
@@ -142,6 +143,7 @@ def _method_pages(boards: Sequence[Board], pictures: Mapping[str, list[dict[str,
         for number, (run, row) in enumerate(board.rows.iterrows()):
             name = (str(row["method"]), str(row["weights"]))
             page = pages.setdefault(name, {"runs": [], "results": [], "card": _card(str(row["card"])), "row": row})
+            page["reported"] = card_rows((options_of(str(row["card"])) or {}).get("reported"))
             shown = [] if run in page["runs"] else pictures.get(str(run), [])
             if run not in page["runs"]:
                 page["runs"].append(run)

@@ -77,7 +77,8 @@ def _run_row(run_name: str, contents: list[dict[str, Any]]) -> dict[str, Any]:
         "finished_at": content["finished_at"],
         "device": "; ".join(filter(None, (made.get("device"), made.get("machine")))),
         "imported": False,
-        "reported": "[]",
+        # As on boards of images: a paper speaks of its own weights.
+        "reported": json.dumps([] if content["weights_origin"] == "project" else made["card"].get("reported", [])),
         "training_note": content.get("training_note", ""),
         "card": json.dumps({**made["card"], "weights_card": content.get("weights_card", "")}, sort_keys=True),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -135,6 +134,10 @@ class TextIF(NativeMethod):
                     "m3fd": (0.8884, 6.8927, 36.3843, 14.4388, 4.8766, 53.3129),
                 },
             ),
+            *reported("re-test in PTFuse, IEEE IoT-J 2026", ("ap50", "ap50:95"), {"m3fd": (0.862, 0.574)}),
+            *reported(
+                "re-test in PTFuse, IEEE IoT-J 2026, in per cent", ("miou",), {"fmb": (0.5783,), "msrs": (0.7748,)}
+            ),
             *reported(
                 "re-test in ControlFusion, NeurIPS 2025",
                 ("en", "sd", "vif", "qabf"),
@@ -144,6 +147,11 @@ class TextIF(NativeMethod):
                     "roadscene": (6.836, 47.596, 0.634, 0.609),
                     "fmb": (7.397, 47.726, 0.568, 0.528),
                 },
+            ),
+            *reported(
+                "re-test in ControlFusion, NeurIPS 2025",
+                ("precision", "recall", "ap50", "ap75", "ap50:95"),
+                {"llvip": (0.959, 0.892, 0.939, 0.655, 0.601)},
             ),
             *reported(
                 "re-test in ControlFuse, AAAI 2026",
@@ -157,6 +165,12 @@ class TextIF(NativeMethod):
             *reported(
                 "re-test in TITA, ICCV 2025", ("mi", "fmi", "qabf", "vif"), {"llvip": (3.322, 0.892, 0.684, 0.932)}
             ),
+            *reported(
+                "re-test in CCF",
+                ("ssim", "mse", "cc", "psnr", "nabf"),
+                {"llvip": (1.20, 2135, 0.669, 31.97, 0.023)},
+            ),
+            *reported("re-test in MagicFuse, in per cent", ("miou",), {"mfnet": (0.6065,)}),
             *reported(
                 "re-test in HARMONIA's repository",
                 ("qabf", "mi"),
@@ -233,9 +247,7 @@ def read_parts(path: Path) -> tuple[TextIFNetwork, dict[str, Tensor]]:
     Raises:
         WeightsError: unreadable, an unusable configuration, or tensors that do not fit the network.
     """
-    # The authors' training script stores its command line, which is a class of Python's own.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        state, config, _ = read_state(path)
+    state, config, _ = read_state(path)
     clip = {}
     if isinstance(state, Mapping):
         names = [str(name) for name in state]

@@ -89,6 +89,10 @@ class TextFusion(NativeMethod):
                     "m3fd": (0.6510, 6.5874, 32.2531, 14.5583, 4.6458, 51.1245),
                 },
             ),
+            *reported("re-test in PTFuse, IEEE IoT-J 2026", ("ap50", "ap50:95"), {"m3fd": (0.849, 0.546)}),
+            *reported(
+                "re-test in PTFuse, IEEE IoT-J 2026, in per cent", ("miou",), {"fmb": (0.5392,), "msrs": (0.7694,)}
+            ),
             *reported(
                 "re-test in ControlFuse, AAAI 2026",
                 ("en", "sd", "sf", "ag", "vif", "qabf"),
@@ -99,6 +103,7 @@ class TextFusion(NativeMethod):
                 },
             ),
             *reported("re-test in MSGFusion, arXiv 2509.12901", ("ssim",), {"tno": (0.520,)}),
+            *reported("re-test in MSGFusion, arXiv 2509.12901", ("ap50", "ap50:95"), {"llvip": (0.836, 0.508)}),
         ),
         tags=("native", "attention"),
     )

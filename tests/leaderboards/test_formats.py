@@ -26,7 +26,7 @@ HOSTILE = (
 @pytest.fixture
 def hostile(store):
     rng = np.random.default_rng(0)
-    claim = json.dumps([{"dataset": "roadscene", "metric": HOSTILE, "value": -1, "source": HOSTILE}])
+    claim = json.dumps([{"dataset": "roadscene", "metric": f"{HOSTILE}M", "value": -1, "source": HOSTILE}])
     for number in range(3):
         values = {f"{HOSTILE}M": rng.random(7).tolist(), "EN": [-1.0 - number] * 7}
         store.run(f"{HOSTILE}{number}", values, text_policy=f"{HOSTILE}{number}", reported=claim)

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tgfbench.benchmark.downstream.store import Work
 from tgfbench.benchmark.errors import UsageError
+from tgfbench.benchmark.results import store_frames
 from tgfbench.leaderboards import build_boards
 from tgfbench.leaderboards.compare import compare
 from tgfbench.leaderboards.console import boards_to_console, comparisons_to_console
 from tgfbench.leaderboards.layout import lay_out
 from tgfbench.leaderboards.overall import overall_boards
 from tgfbench.leaderboards.render import RENDERERS
+from tgfbench.metrics.downstream.base import Outcome
 
 SEEDS = ["seed 0", "seed 1", "seed 2"]
 DETECTION = {"protocol": "detection quick retrain"}
@@ -130,6 +133,13 @@ def test_every_output_tells_the_seeds_of_a_row_and_their_deviation(store):
     assert "0.6000 ± 0.1000" in console.export_text()
 
 
+def test_the_number_of_a_paper_stands_beside_the_mean_over_seeds(store):
+    claims = [{"dataset": "roadscene", "metric": name, "value": 0.7, "source": "re-test"} for name in ("ap50", "vif")]
+    store.run("a", {"AP50": [0.5, 0.6, 0.7]}, keys=SEEDS, reported=json.dumps(claims), **DETECTION)
+    (found,) = lay_out(*build_boards(*store.frames)).reported
+    assert (found.metric, found.value, found.measured, found.gap) == ("AP50", "0.7", "0.6", "-0.1")
+
+
 def test_two_generations_of_one_method_are_told_apart_by_their_runs(store):
     store.run("a", {"AP50": [0.5, 0.6]}, keys=SEEDS[:2], run_id="old", **DETECTION)
     newer = {"finished_at": "2025-04-01T12:00:00+00:00", "run_id": "new"}
@@ -161,3 +171,20 @@ def test_source_images_are_rivals_in_downstream_tasks(store):
     (board,) = build_boards(*store.frames)
     assert list(board.rows["label"]) == ["visible", "fused"]
     assert board.rows["ranked"].all()
+
+
+@pytest.mark.parametrize(("origin", "shown"), [("authors", 1), ("project", 0)])
+def test_numbers_of_papers_belong_to_works_with_the_authors_weights(tmp_path, origin, shown):
+    card = {"name": "AP50", "title": "AP50", "higher_is_better": True}
+    claim = {"dataset": "sample", "metric": "ap50", "value": 0.75, "source": "re-test"}
+    identity = {"task": "detection", "task_version": 1, "dataset": "sample", "split": "test", "method": "m"}
+    identity |= {"weights": origin, "protocol": "detection quick retrain", "seed": 0}
+    work = Work.of(tmp_path, identity)
+    facts = {"title": "M", "weights_origin": origin, "reconstruction": False, "seen_in_training": 0, "tags": []}
+    made = {"card": {"reported": [claim]}}
+    run = {"options": {}, "text_policy": "none", "masks": "none"}
+    facts |= {"run_identity": run, "data_options": {}, "provenance": made, "metrics": [card], "unit": "seed 0"}
+    work.write_json({"identity": identity, "board": "b", "finished_at": "2025-03-01", "run_id": "r", **facts})
+    work.write_metrics(Outcome({"AP50": 0.5}, {}))
+    (board,) = build_boards(*store_frames(tmp_path))
+    assert [found.gap for found in lay_out(board).reported] == ["-0.25"] * shown

@@ -104,6 +104,15 @@ def test_the_gallery_holds_prompts_numbers_and_the_most_disputed_images_first(ho
             assert (tmp_path / "site" / "images" / run / f"{image['key']}.png").is_file()
 
 
+def test_the_page_of_a_method_lists_all_that_its_card_reports(store, tmp_path):
+    claims = [{"dataset": "elsewhere", "metric": "Q_x", "value": 0.75, "source": "paper, table 7"}]
+    store.run("film", {"VIF": [1.0, 2.0]}, card=json.dumps({"reported": claims}), reported=json.dumps(claims))
+    build_site(*store.frames, pd.DataFrame(columns=list(IMAGE_COLUMNS)), tmp_path / "site")
+    page = (tmp_path / "site" / "method-film.html").read_text(encoding="utf-8")
+    assert all(f"<bdi>{words}</bdi>" in page for words in ("elsewhere", "Q_x", "0.75", "paper, table 7"))
+    assert "table 7" not in (tmp_path / "site" / "board-roadscene-test-core.html").read_text(encoding="utf-8")
+
+
 def test_dispute_is_one_minus_kendalls_concordance(store):
     store.run("a", {"M1": [1.0, 1.0], "M2": [1.0, 3.0], "M3": [1.0, 2.0]})
     store.run("b", {"M1": [2.0, 2.0], "M2": [2.0, 2.0], "M3": [2.0, 3.0]})
