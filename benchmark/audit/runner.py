@@ -75,6 +75,9 @@ def audit(
 
     Returns:
         The report; samples that failed are named in it and left out of the statistics.
+
+    Raises:
+        WeightsError: the image-text model cannot be used.
     """
     store, keys = planned.store, list(planned.planned.dataset.keys)
     report = AuditReport(planned.planned.title, store, len(keys))
@@ -86,6 +89,8 @@ def audit(
         done = store.load(keys)
         undrawn = [key for key in _pictured(planned) if not store.picture_path(key).is_file()]
         missing = [key for key in keys if key not in done or key in undrawn] if overwrite != "never" else []
+        if missing and planned.request.model is not None:
+            planned.request.model.load()  # a file that is none is told before anything is fused
         if missing or "provenance" not in content:
             # Without a result until it is judged again: what lies there now may not be what was judged.
             content |= {"provenance": provenance(planned.planned), "result": None}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tgfbench.benchmark.compat import ensure_torchvision
-from tgfbench.benchmark.errors import WeightsError
+from tgfbench.benchmark.errors import WeightsError, suggest
 from tgfbench.benchmark.weights import sha256_of
 
 
@@ -18,6 +18,13 @@ class ImageTextModel(Protocol):
     """Embeds images and texts into one space."""
 
     identity: str
+
+    def load(self) -> None:
+        """Read the weights, if they are not read yet.
+
+        Raises:
+            WeightsError: they cannot be used.
+        """
 
     def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return unit vectors (B, D) of uint8 (H, W, 3) images."""
@@ -34,7 +41,7 @@ class OpenCLIP:
         architecture: open_clip's name of the model.
 
     Raises:
-        WeightsError: no such file; on first use, a checkpoint of another architecture.
+        WeightsError: no such file; when loaded, a file that is no checkpoint of this architecture.
     """
 
     def __init__(self, weights: Path, architecture: str = "ViT-B-32") -> None:
@@ -51,19 +58,31 @@ class OpenCLIP:
     def _model(self) -> tuple[Any, Any, Any]:
         ensure_torchvision()
         import open_clip
+        from huggingface_hub import constants
 
+        doing = f"loading {self.weights} into {self.architecture}"
+        if self.architecture not in open_clip.list_models():
+            found, hint = "no architecture of open_clip", suggest(self.architecture, open_clip.list_models())
+            raise WeightsError(doing, found=found, hint=hint)
+        online, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True  # some have texts read by models of the hub
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(
                 self.architecture, pretrained=str(self.weights), device="cpu"
             )
-        except (RuntimeError, KeyError) as error:
+            return model.eval(), preprocess, open_clip.get_tokenizer(self.architecture)
+        except Exception as error:  # what a foreign file raises, no library promises
             raise WeightsError(
-                f"loading {self.weights} into {self.architecture}",
-                found=str(error).splitlines()[0],
+                doing,
+                found=(str(error).strip().splitlines() or [type(error).__name__])[0],
                 expected=f"an open_clip checkpoint of {self.architecture}",
                 hint="name the architecture with --clip-architecture",
             ) from error
-        return model.eval(), preprocess, open_clip.get_tokenizer(self.architecture)
+        finally:
+            constants.HF_HUB_OFFLINE = online
+
+    def load(self) -> None:
+        """Read the weights, if they are not read yet."""
+        self._model  # noqa: B018
 
     def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return unit vectors (B, D) of uint8 (H, W, 3) images."""

@@ -147,7 +147,8 @@ def read_prompts(path: Path, keys: Sequence[str] | None = None) -> list[Prompt]:
     """
     doing = f"reading the prompts {path}"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines, which breaks texts at rarer separators; editors may add a mark at the beginning.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             doing, found=str(error), hint="write one with `tgfbench audit … --write-prompts FILE`"

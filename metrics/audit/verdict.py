@@ -185,7 +185,6 @@ def _verdict(found: dict[str, Estimate], images: int, said: _Argument) -> Verdic
 def _local(found: dict[str, Estimate], said: _Argument) -> bool:
     """Whether the named object's own pixels change, more than elsewhere and more than under any control."""
     if "specificity" not in found:
-        said.remarks.append("no labelled object: locality and direction could not be tested")
         return False
     tests = ("object movement above floor", "energy share above area", "specificity over best")
     p_values = {name: _p(found, name) for name in tests}
@@ -215,6 +214,8 @@ def _directed(found: dict[str, Estimate], said: _Argument) -> bool:
 
 
 def _remark(found: dict[str, Estimate], verdict: Verdict, text_use: str, said: _Argument) -> None:
+    if "specificity" not in found:
+        said.remarks.append("no labelled object: locality and direction could not be tested")
     repeat = found.get("repeat mae")
     if repeat is not None and repeat.value > 0:
         said.remarks.append(f"not deterministic: the same prompt twice differs by {repeat.value:.3g} grey levels")

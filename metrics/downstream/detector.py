@@ -130,7 +130,7 @@ def _read_pt(path: Path) -> tuple[Architecture, tuple[str, ...], dict[str, Any]]
     doing = f"loading the detector {path}"
     expected = "a .pt that ultralytics wrote for a detector"
     # It takes some names, yolov5n.pt among them, for others, which it looks for on the network.
-    search, downloads.attempt_download_asset = downloads.attempt_download_asset, str
+    search, downloads.attempt_download_asset = downloads.attempt_download_asset, lambda file, *_, **__: str(file)
     try:
         content, _ = torch_safe_load(path.resolve(), safe_only=True)
     except Exception as error:  # a foreign pickle can fail in any way

@@ -22,7 +22,7 @@ from tgfbench.benchmark.audit.runner import audit
 from tgfbench.benchmark.audit.store import find_audits
 from tgfbench.benchmark.audit.subjects import subject_of, targets_of
 from tgfbench.benchmark.cli import main
-from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.errors import DataError, WeightsError
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
 from tgfbench.benchmark.results import image_frame, store_frames
 from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
@@ -282,6 +282,22 @@ def test_a_sample_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     assert set(report.failures) == {"test-0001"}
     assert "on purpose" in (report.store.folder / "failures.csv").read_text()
     assert report.measured == 2
+
+
+class Unreadable:
+    """An image-text model whose weights are none."""
+
+    identity = "unreadable"
+
+    def load(self) -> None:
+        raise WeightsError("loading", found="no weights")
+
+
+def test_an_image_text_model_that_cannot_be_read_is_told_before_anything_is_fused(tmp_path: Path) -> None:
+    planned = plan(IgnoresText, Scenes(SampleDataset(count=2, width=96, height=72)), tmp_path, model=Unreadable())
+    with pytest.raises(WeightsError, match="no weights"):
+        audit(planned)
+    assert not find_audits(tmp_path)
 
 
 def test_prompts_of_a_file_decide_the_audit(tmp_path: Path) -> None:

@@ -188,6 +188,15 @@ def test_a_missing_checkpoint_is_refused_by_name() -> None:
         OpenCLIP(Path("nowhere.pt"))
 
 
+@pytest.mark.parametrize("architecture", ["ViT-B-23", "ViT-S-32", "roberta-ViT-B-32"])
+def test_a_file_that_is_no_checkpoint_is_refused_off_the_network(tmp_path: Path, architecture: str) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"no checkpoint")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("the network was asked for"))
+        with pytest.raises(WeightsError, match=rf"clip\.pt into {architecture}"):
+            OpenCLIP(tmp_path / "clip.pt", architecture).load()
+
+
 def test_text_attention_rises_from_both_sources_to_the_reference() -> None:
     rows, columns = np.mgrid[:96, :96]
     mask = (rows - 48) ** 2 + (columns - 48) ** 2 < 400

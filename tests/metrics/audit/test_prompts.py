@@ -111,6 +111,15 @@ def test_a_prompt_file_comes_back_and_keeps_what_was_edited(tmp_path: Path) -> N
     assert by_key(read_prompts(path, ["a"]), ["a"])["a"][-1] == extra
 
 
+def test_a_prompt_file_comes_back_whatever_its_texts_and_its_editor(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    made = counterfactual_prompts([Subject("k", "the car\u2028by\x85night")], "caption")
+    write_prompts(path, made)
+    assert read_prompts(path) == made
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_prompts(path) == made
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

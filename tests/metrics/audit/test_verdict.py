@@ -99,6 +99,7 @@ def test_nine_images_are_too_few_and_ten_suffice() -> None:
         (STILL, "train", "unmoved as expected"),
         (MOVED, "train", "UNEXPECTED"),
         (MOVED, "test", "no labelled object"),
+        (STILL, "test", "no labelled object"),
         (MOVED | {("mae", "nonsense response"): 6.0}, "test", "answers nonsense as strongly as sense"),
         (MOVED | {("mae", "repeat"): 0.3}, "test", "not deterministic"),
         (
