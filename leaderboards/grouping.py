@@ -143,8 +143,9 @@ def _by_images(
     kept, superseded = _newest_runs(runs, keys)
     labels = _labels(runs.loc[kept])
     by_keys: dict[frozenset[str], list[str]] = {}
-    if unit_of(expected) == "seed":
-        by_keys[frozenset().union(*(keys[run] for run in kept))] = kept
+    seeds: frozenset[str] = frozenset().union(*(keys[run] for run in kept))
+    if unit_of(seeds) == "seed":
+        by_keys[seeds], expected = kept, tuple(sorted(seeds))
         often = Counter(labels.values())
         labels = {run: f"{label} [run {run}]" if often[label] > 1 else label for run, label in labels.items()}
     else:

@@ -20,8 +20,9 @@ from tgfbench.leaderboards.grouping import counted, listed
 from tgfbench.leaderboards.intervals import board_intervals, percentile_interval, places_of
 from tgfbench.leaderboards.text import visible_text
 
-QUALITY, TEXT, DOWNSTREAM = "quality", "text guidance", "downstream"
+QUALITY, TEXT, DOWNSTREAM, COST = "quality", "text guidance", "downstream", "cost"
 GROUPS = (QUALITY, TEXT, DOWNSTREAM)
+"""Of metrics; cost is a group beside them."""
 SECONDS = "seconds per image"
 
 
@@ -91,6 +92,10 @@ def overall_boards(boards: Sequence[Board]) -> list[Overall]:
                 overall = _overall(split, protocol, group, parts)
                 if overall is not None:
                     found.append(overall)
+        cost = _cost(split, protocol, [board for board in mains if board.unit == "image"])
+        # Protocols do not change what fusion takes.
+        if cost is not None and not any(cost.group == f.group and cost.table.equals(f.table) for f in found):
+            found.append(cost)
     return found
 
 
@@ -100,14 +105,10 @@ def _metrics(board: Board, group: str) -> np.ndarray:
 
 
 def _overall(split: str, protocol: str, group: str, parts: Sequence[tuple[Board, np.ndarray]]) -> Overall | None:
-    ranked = [{str(label) for label in board.rows.loc[board.rows["ranked"], "label"]} for board, _ in parts]
-    common = sorted(set.intersection(*ranked), key=lambda label: (label.casefold(), label))
+    ranked = [board.rows["ranked"] for board, _ in parts]
+    common, notes = _common([board for board, _ in parts], ranked, "not ranked")
     if len(common) < 2:
         return None
-    notes = []
-    for label in sorted(set.union(*ranked) - set(common), key=lambda label: (label.casefold(), label)):
-        lacking = [board.dataset for (board, _), labels in zip(parts, ranked, strict=True) if label not in labels]
-        notes.append(f"not in this table: {label}: not ranked on {listed(lacking)}")
     columns, draws = {}, []
     for stream, (board, metrics) in enumerate(parts):
         at = [list(board.rows["label"]).index(label) for label in common]
@@ -137,6 +138,42 @@ def _overall(split: str, protocol: str, group: str, parts: Sequence[tuple[Board,
     order = sorted(range(len(table)), key=lambda i: (round(table["average_rank"].iloc[i], 9), i))
     datasets = tuple(board.dataset for board, _ in parts)
     return Overall(split, protocol, group, datasets, table.iloc[order], tuple(map(visible_text, (*notes, *more))))
+
+
+def _cost(split: str, protocol: str, boards: Sequence[Board]) -> Overall | None:
+    """Rank by seconds per image; None where they were measured on different machines, or for fewer than two rows."""
+    timed = [board.rows["ranked"] & (board.rows["seconds"] > 0) for board in boards]
+    boards = [board for board, rows in zip(boards, timed, strict=True) if rows.any()]
+    common, notes = (
+        _common(boards, [rows for rows in timed if rows.any()], "not timed") if len(boards) > 1 else ([], [])
+    )
+    if len(common) < 2:
+        return None
+    seconds, more = _seconds(boards, common)
+    if not np.isfinite(seconds).all():
+        return None
+    columns = {board.dataset: rankdata(board.rows.set_index("label").loc[common, "seconds"]) for board in boards}
+    table = pd.DataFrame(columns, index=pd.Index(common, name="label"))
+    table.insert(0, "average_rank", table.mean(axis=1))
+    for position, name in enumerate(("low", "high", "place_low", "place_high"), start=1):
+        table.insert(position, name, math.nan)
+    table[SECONDS] = seconds
+    table = table.iloc[
+        sorted(range(len(table)), key=lambda i: (round(table["average_rank"].iloc[i], 9), seconds[i], i))
+    ]
+    return Overall(split, protocol, COST, tuple(columns), table, tuple(map(visible_text, (*notes, *more))))
+
+
+def _common(boards: Sequence[Board], kept: Sequence[pd.Series], why: str) -> tuple[list[str], list[str]]:
+    """Return the labels of rows that are kept on all boards, and a note for every other one."""
+    labels = [set(map(str, board.rows.loc[rows, "label"])) for board, rows in zip(boards, kept, strict=True)]
+    every = sorted(set.union(*labels), key=lambda label: (label.casefold(), label))
+    notes = []
+    for label in every:
+        lacking = [board.dataset for board, here in zip(boards, labels, strict=True) if label not in here]
+        if lacking:
+            notes.append(f"not in this table: {label}: {why} on {listed(lacking)}")
+    return [label for label in every if all(label in here for here in labels)], notes
 
 
 def _seconds(boards: Sequence[Board], labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from tgfbench.benchmark.errors import UsageError
 from tgfbench.leaderboards import build_boards
 from tgfbench.leaderboards.compare import compare
+from tgfbench.leaderboards.console import comparisons_to_console
 
 
 @pytest.fixture
@@ -63,6 +66,16 @@ def test_equal_runs_one_image_and_missing_values(store):
     (single,) = compare(build_boards(*store.frames), "c", "d")
     assert math.isnan(single.table.loc["VIF", "low"])
     assert single.table.loc["VIF", "p"] == 1.0
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_narrow_terminal_cuts_nothing(pair, width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(comparisons_to_console(compare(build_boards(*pair.frames), "tesg", "average")))
+    text = console.export_text()
+    assert "…" not in text
+    assert all(words in text for words in ("A : = : B", "verdict", "20 : 0 : 0", "effect", "-1.00", "A is better"))
+    assert "not separated by 20 images; about" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

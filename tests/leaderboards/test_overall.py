@@ -12,7 +12,7 @@ from tgfbench.benchmark.errors import UsageError
 from tgfbench.leaderboards import build_boards
 from tgfbench.leaderboards.latex import render_latex
 from tgfbench.leaderboards.machine import render_json
-from tgfbench.leaderboards.overall import DOWNSTREAM, QUALITY, SECONDS, TEXT, group_of, overall_boards
+from tgfbench.leaderboards.overall import COST, DOWNSTREAM, QUALITY, SECONDS, TEXT, group_of, overall_boards
 from tgfbench.leaderboards.presets import PRESETS, find_preset
 from tgfbench.leaderboards.render import render_markdown, write_boards
 
@@ -31,7 +31,8 @@ def two(store):
 
 def test_datasets_weigh_the_same_and_rows_come_best_first(two):
     two.run("only-here", {"VIF": [9.0] * 15, "MSE": [9.0] * 15, "EN": [9.0] * 15}, protocol="correct", dataset="tno")
-    (found,) = overall_boards(build_boards(*two.frames))
+    found, cost = overall_boards(build_boards(*two.frames))
+    assert cost.group == COST
     assert (found.group, found.datasets, found.protocol) == (QUALITY, ("roadscene", "tno"), "correct")
     assert list(found.table.index) == ["first", "second", "third"]
     assert found.table.loc["first", ["roadscene", "tno"]].tolist() == pytest.approx([5 / 3, 5 / 3])
@@ -56,6 +57,20 @@ def test_seconds_of_different_machines_are_not_compared(two):
     assert "different machines" in found.notes[-1]
 
 
+def test_cost_ranks_by_seconds_on_one_machine_once_for_all_protocols(store):
+    for dataset in ("roadscene", "tno"):
+        for number, method in enumerate(("slow", "fast", "untimed")):
+            seconds = math.nan if method == "untimed" and dataset == "tno" else 3.0 - number
+            facts = {"dataset": dataset, "seconds": seconds, "device": "cpu"}
+            run = store.run(method, {"VIF": [0.1 * number] * 2}, **facts)
+            store.score(run, {"VIF": [0.1 * number] * 2}, protocol="vifb")
+    (cost,) = [found for found in overall_boards(build_boards(*store.frames)) if found.group == COST]
+    assert cost.table["average_rank"].to_dict() == {"fast": 1.0, "slow": 2.0}
+    assert cost.table[SECONDS].tolist() == [2.0, 3.0]
+    assert cost.notes[0] == "not in this table: untimed: not timed on tno"
+    assert [row[0] for row in cost.cells()] == ["Method", "fast", "slow"]
+
+
 def test_metric_groups_get_boards_of_their_own():
     assert group_of("correct", "VIF") == QUALITY
     assert group_of("textfusion", "VIF+") == TEXT
@@ -67,7 +82,7 @@ def test_every_format_holds_the_overall_board(two):
     boards = build_boards(*two.frames)
     assert "## Overall, quality: 2 datasets (test), protocol correct" in render_markdown(boards)
     assert "tab:tgfbench-overall-1" in render_latex(boards)
-    (found,) = json.loads(render_json(boards))["overall"]
+    found, _ = json.loads(render_json(boards))["overall"]
     assert [row["label"] for row in found["rows"]] == ["first", "second", "third"]
 
 
