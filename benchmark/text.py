@@ -26,7 +26,15 @@ from torch import Tensor
 from tgfbench.benchmark.compat import ensure_torchvision
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, suggest
 from tgfbench.benchmark.images import write_atomically
-from tgfbench.benchmark.weights import Checkpoint, load_strict, sha256_of
+from tgfbench.benchmark.weights import Checkpoint, load_strict, read_checkpoint, sha256_of, state_dict_of
+
+OPENAI_CLIP = "ViT-B-32-quickgelu"
+"""open_clip's name of OpenAI's ViT-B/32."""
+CLIP_PREFIX = "model_clip."
+"""What precedes the names of CLIP's tensors in a checkpoint of Text-IF."""
+TOWER_SIZES = ("context_length", "vocab_size", "width", "heads", "layers")
+SIZES_IN_CLIP = ("input_resolution", "context_length", "vocab_size")
+"""Entries of OpenAI's files that are no parameters."""
 
 
 @dataclass(frozen=True)
@@ -156,24 +164,28 @@ class CLIP(TextEncoder):
     """CLIP's text tower through open_clip.
 
     Tokens are the final layer-normed states before the projection, up to and including the end-of-text token; pooled is
-    the projected, un-normalised end-of-text vector.
+    the projected, un-normalised end-of-text vector. A text longer than CLIP's context is refused, not cut.
 
     Args:
-        weights: a local open_clip (or OpenAI) checkpoint of ``architecture``.
-        architecture: open_clip's model name.
+        weights: a checkpoint of ``architecture``, OpenAI's or open_clip's, with or without the image tower, or a file
+            of another model that holds it under ``model_clip.`` (Text-IF).
+        architecture: open_clip's model name; the default is OpenAI's ViT-B/32, with the QuickGELU it was trained with.
+
+    Raises:
+        WeightsError: no such file; asked for features, also where it is not a checkpoint of ``architecture``.
     """
 
     name = "clip"
 
-    def __init__(self, weights: str | Path | None, architecture: str = "ViT-B-32") -> None:
+    def __init__(self, weights: str | Path | None, architecture: str = OPENAI_CLIP) -> None:
         super().__init__()
-        if weights is None or not Path(weights).is_file():
+        if weights is None or not Path(weights).expanduser().is_file():
             raise WeightsError(
                 f"loading the text encoder CLIP {architecture}",
                 found="no weights were given" if weights is None else f"{weights} is not a file",
                 hint=f"download an open_clip checkpoint of {architecture}, e.g. OpenAI's, and pass its path",
             )
-        self.weights, self.architecture = Path(weights), architecture
+        self.weights, self.architecture = Path(weights).expanduser(), architecture
         self._digest = sha256_of(self.weights)[:16]
 
     @property
@@ -182,12 +194,11 @@ class CLIP(TextEncoder):
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        ensure_torchvision()
-        import open_clip
-
-        # open_clip needs its QuickGELU variant for OpenAI's own files and says so itself.
-        model = open_clip.create_model(self.architecture, pretrained=str(self.weights), device="cpu").eval()
-        return open_clip.get_tokenizer(self.architecture), model
+        state = state_dict_of(read_checkpoint(self.weights)[0])
+        names = [str(name) for name in state] if isinstance(state, Mapping) else []
+        if any(name.startswith(CLIP_PREFIX) for name in names):
+            state = {name.removeprefix(CLIP_PREFIX): state[name] for name in names if name.startswith(CLIP_PREFIX)}
+        return _text_tower(self.architecture, state, self.weights)
 
     @property
     def width(self) -> int:  # type: ignore[override]  # known from the model only
@@ -195,12 +206,16 @@ class CLIP(TextEncoder):
 
     @torch.inference_mode()
     def _encode_one(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        tokenizer, model = self._model
+        tokenizer, tower = self._model
+        count, most = len(tokenizer.encode(text)), tower.context_length - 2
+        if count > most:
+            found, expected = f"{count} tokens: {text!r}", f"at most {most}; CLIP's own code refuses longer texts"
+            raise DataError("encoding a text with CLIP", found=found, expected=expected, hint="shorten the text")
         ids = tokenizer([text])
-        states = model.token_embedding(ids) + model.positional_embedding
-        states = model.ln_final(model.transformer(states, attn_mask=model.attn_mask))
+        states = tower.token_embedding(ids) + tower.positional_embedding
+        states = tower.ln_final(tower.transformer(states, attn_mask=tower.attn_mask))
         end = int(ids.argmax(dim=1))
-        pooled = states[0, end] @ model.text_projection
+        pooled = states[0, end] @ tower.text_projection
         return states[0, : end + 1].numpy().copy(), pooled.numpy().copy()
 
 
@@ -219,24 +234,39 @@ class EmbeddedCLIP(CLIP):
 
     def __init__(self, state: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
         TextEncoder.__init__(self)
-        self.architecture, self._digest = "ViT-B-32-quickgelu", checkpoint.sha256[:16]
-        ensure_torchvision()
-        import open_clip
-        from open_clip.transformer import QuickGELU, TextTransformer
+        self.architecture, self._digest = OPENAI_CLIP, checkpoint.sha256[:16]
+        self._model = _text_tower(self.architecture, state, checkpoint.path)  # type: ignore[misc]
 
-        # OpenAI's names are open_clip's without the prefix, except that the logit scale is no part of the tower there.
-        own = {name: value for name, value in state.items() if name != "logit_scale" and not name.startswith("visual.")}
-        tower = TextTransformer(act_layer=QuickGELU)
-        load_strict(tower, own, checkpoint.path)
-        self._model = open_clip.get_tokenizer(self.architecture), tower.eval()  # type: ignore[misc]
 
-    def _encode_one(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        tokenizer, tower = self._model
-        count, most = len(tokenizer.encode(text)), tower.context_length - 2
-        if count > most:
-            found, expected = f"{count} tokens: {text!r}", f"at most {most}; the authors refuse longer texts"
-            raise DataError("encoding a text with CLIP", found=found, expected=expected, hint="shorten the text")
-        return super()._encode_one(text)
+def _text_tower(architecture: str, state: Any, path: Path) -> tuple[Any, Any]:
+    """Return tokeniser and text tower, in eval mode, of a CLIP.
+
+    Args:
+        architecture: open_clip's model name.
+        state: tensors of the whole model or of its text tower, under OpenAI's names.
+        path: the file they come from.
+
+    Raises:
+        UsageError: open_clip has no such model, or its text tower is built differently.
+        WeightsError: tensors of the text tower are missing or misshaped.
+    """
+    ensure_torchvision()
+    import open_clip
+    from open_clip.transformer import QuickGELU, TextTransformer
+
+    config = open_clip.get_model_config(architecture) or {}
+    sizes = {name: config.get("text_cfg", {}).get(name) for name in TOWER_SIZES}
+    if None in sizes.values():
+        expected = "an open_clip model whose text tower is a transformer of its own, such as ViT-B-32"
+        raise UsageError("building CLIP's text tower", found=f"the architecture {architecture!r}", expected=expected)
+    activation = QuickGELU if config.get("quick_gelu") else torch.nn.GELU
+    tower = TextTransformer(**sizes, output_dim=config["embed_dim"], act_layer=activation)
+    if isinstance(state, Mapping):
+        # The names of a whole CLIP are the tower's own; in open_clip, the logit scale is no part of the tower.
+        other = ("logit_scale", *SIZES_IN_CLIP)
+        state = {k: v for k, v in state.items() if k not in other and not str(k).startswith("visual.")}
+    load_strict(tower, state, path)
+    return open_clip.get_tokenizer(architecture), tower.eval()
 
 
 class PretrainedText(TextEncoder):

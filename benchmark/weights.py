@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import pickle
@@ -18,6 +19,10 @@ from tgfbench.benchmark.errors import MAX_LISTED, WeightsError, suggest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+CONTAINERS = ("model", "state_dict")
+"""Entries under which training scripts store a state dict beside the optimiser's state and the like."""
 
 
 class WeightsInfo(BaseModel):
@@ -174,10 +179,12 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     """Read a checkpoint without running any code it may hold.
 
     Args:
-        path: ``.safetensors`` (metadata entry ``config`` holds JSON), or a file written by ``torch.save``.
+        path: ``.safetensors`` (metadata entry ``config`` holds JSON), a file written by ``torch.save``, or a
+            TorchScript archive, of which the tensors are read.
 
     Returns:
-        The content as stored (for safetensors a dict of tensors) and the metadata ({} for other formats).
+        The content as stored (for safetensors and TorchScript a dict of tensors) and the metadata ({} where the format
+        has none).
 
     Raises:
         WeightsError: truncated or foreign file, or a pickle that would run code; names the file.
@@ -196,8 +203,14 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
 
     import torch
 
+    from tgfbench.benchmark.compat.torchscript import is_torchscript, read_torchscript
+
     try:
-        return torch.load(path, map_location="cpu", weights_only=True), {}
+        if is_torchscript(path):
+            return read_torchscript(path), {}
+        # Training scripts store their command line: a class of Python's own, which only holds values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True), {}
     except pickle.UnpicklingError as error:
         # torch's own advice is to load the file unsafely.
         code = re.search(r"GLOBAL (\S+)", str(error))
@@ -218,10 +231,25 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
         AttributeError,
         UnicodeDecodeError,
     ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # The words of these two are Python's inner ones.
+        damaged = isinstance(error, KeyError | EOFError) or not str(error).strip()
+        reason = "no checkpoint, or a damaged one" if damaged else str(error).strip().splitlines()[0]
         raise WeightsError(
             doing, found=reason, expected="a complete file written by torch.save", hint="fetch the file again"
         ) from error
+
+
+def state_dict_of(content: Any) -> Any:
+    """Return the state dict that a checkpoint's content is, or holds in one of ``CONTAINERS``.
+
+    The prefix that a parallel wrapper puts before every key is dropped. Other content is returned unchanged.
+    """
+    if isinstance(content, Mapping):
+        held = (content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping))
+        content = next(held, content)
+        if content and all(str(key).startswith("module.") for key in content):
+            return {key.removeprefix("module."): value for key, value in content.items()}
+    return content
 
 
 def load_strict(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -232,7 +260,10 @@ def load_strict(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     """
     own = network.state_dict()
     if not isinstance(state, Mapping) or not all(hasattr(value, "shape") for value in state.values()):
-        found = f"{type(state).__name__} instead of named tensors"
+        entries = state if isinstance(state, Mapping) else ()
+        others = [str(name) for name in entries if not hasattr(state[name], "shape")]
+        listed = f" (no tensors: {', '.join(others[:MAX_LISTED])})" if others else ""
+        found = f"{type(state).__name__} instead of named tensors{listed}"
         raise WeightsError(f"loading {path} into {type(network).__name__}", found=found, expected="a state dict")
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]

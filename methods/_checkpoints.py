@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from tgfbench.benchmark.errors import WeightsError
-from tgfbench.benchmark.weights import WeightsInfo, load_strict, read_checkpoint, trained_keys
+from tgfbench.benchmark.weights import WeightsInfo, load_strict, read_checkpoint, state_dict_of, trained_keys
 
 Network = TypeVar("Network", bound=nn.Module)
-CONTAINERS = ("model", "state_dict")
-"""Entries under which training scripts store a state dict beside the optimiser's state and the like."""
 
 
 def shipped_weights(folder: Path, file: str, name: str = "project", note: str = "") -> WeightsInfo:
@@ -64,10 +62,8 @@ def read_state(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Any], dic
         WeightsError: unreadable.
     """
     content, metadata = read_checkpoint(path)
-    for container in CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
-            return without_prefix(content[container]), content.get("config", {}), metadata
-    return without_prefix(content), metadata.get("config", {}), metadata
+    beside = metadata if metadata or not isinstance(content, Mapping) else content
+    return state_dict_of(content), beside.get("config", {}), metadata
 
 
 def fit_network(
@@ -86,10 +82,3 @@ def fit_network(
         ) from error
     load_strict(network, state, path)
     return network.eval()
-
-
-def without_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> Mapping[str, Tensor]:
-    """Drop the prefix that a parallel wrapper puts before every key; other content is returned unchanged."""
-    if isinstance(state, Mapping) and state and all(str(key).startswith(prefix) for key in state):
-        return {key.removeprefix(prefix): value for key, value in state.items()}
-    return state

@@ -11,9 +11,6 @@ from torch import Tensor
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
 from tgfbench.benchmark.text import FeatureFiles, TextEncoder, load_text_encoder
 
-CLIP_ARCHITECTURE = "ViT-B-32-quickgelu"
-"""OpenAI's ViT-B/32, which the authors of TextFusion and Text-IF use."""
-
 
 def text_source(
     method: str,
@@ -72,8 +69,6 @@ def choose_encoder(
     if absent and weights is None and name in of_width.values() and name != "minilm":
         raise WeightsError(f"loading {method}", **absent)
     options = {} if name == "minilm" and weights is None else {"weights": weights}
-    if name == "clip":
-        options["architecture"] = CLIP_ARCHITECTURE
     encoder = load_text_encoder(name, **options)
     # An encoder whose width is known here need not be loaded before the first text arrives.
     own = next((known for known, encoder_name in of_width.items() if encoder_name == name), None) or encoder.width

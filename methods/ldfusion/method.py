@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tgfbench.benchmark.errors import DataError, WeightsError
-from tgfbench.benchmark.weights import Checkpoint, WeightsInfo, load_strict, read_checkpoint, sha256_of
-from tgfbench.methods._checkpoints import read_network, shipped_weights, without_prefix
+from tgfbench.benchmark.weights import Checkpoint, WeightsInfo, load_strict, sha256_of
+from tgfbench.methods._checkpoints import fit_network, read_state, shipped_weights
 from tgfbench.methods._native import NativeMethod
 from tgfbench.methods.base import FusionBatch, MethodInfo
 from tgfbench.methods.colour import fuse_luma, luma
@@ -111,27 +112,26 @@ def read_parts(path: Path) -> tuple[LDFusionNetwork, Path | None]:
     Raises:
         WeightsError: a file is missing, unreadable, or does not fit.
     """
-    own = part_in(path)
+    state, config, _ = read_state(path)
+    own = part_in(state)
     if own is None:
-        return read_network(path, build_network)[0], None
+        return fit_network(path, build_network, config, state), None
     other = "Dec" if own == "Enc" else "Enc"
     partner = path.with_name(path.name.replace(own, other))
     if partner == path or not partner.is_file():
         raise WeightsError(
             f"loading LDFusion from {path}",
-            found=f"an {'encoder' if own == 'Enc' else 'decoder'} alone",
+            found=f"{'an encoder' if own == 'Enc' else 'a decoder'} alone",
             expected=f"{partner.name if partner != path else 'the other file'} beside it",
             hint="keep Enc_final.pt and Dec_final.pt in one folder, under these names",
         )
     network = build_network()
-    for part, file in ((own, path), (other, partner)):
-        load_strict(network.get_submodule(part), without_prefix(read_checkpoint(file)[0]), file)
+    for part, held, file in ((own, state, path), (other, read_state(partner)[0], partner)):
+        load_strict(network.get_submodule(part), held, file)
     return network.eval(), partner
 
 
-def part_in(path: Path) -> str | None:
-    """Return whether a file holds the encoder (``Enc``) or the decoder (``Dec``) alone; None: neither."""
-    content = without_prefix(read_checkpoint(path)[0])
-    if not isinstance(content, dict):
-        return None
-    return next((part for part, start in PARTS.items() if any(str(key).startswith(start) for key in content)), None)
+def part_in(state: Mapping[str, Tensor]) -> str | None:
+    """Return whether a state dict is the encoder's (``Enc``) or the decoder's (``Dec``) alone; None: neither."""
+    names = [str(name) for name in state] if isinstance(state, Mapping) else []
+    return next((part for part, start in PARTS.items() if any(name.startswith(start) for name in names)), None)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from tgfbench.benchmark.compat import ensure_torchvision
 from tgfbench.benchmark.errors import WeightsError
-from tgfbench.benchmark.weights import load_strict, read_checkpoint, sha256_of
+from tgfbench.benchmark.text import OPENAI_CLIP, SIZES_IN_CLIP
+from tgfbench.benchmark.weights import load_strict, read_checkpoint, sha256_of, state_dict_of
 from tgfbench.methods._losses import joint_gradient
 from tgfbench.methods._vgg import VGG19, pyramid, with_gradients
 from tgfbench.methods.colour import luma
@@ -51,7 +52,6 @@ a short training does not learn to draw sharp edges."""
 NOISE = 0.03
 """Deviation of the noise that the network's inputs get, and the losses' do not."""
 PYRAMID_LEVELS = 3
-CLIP_ARCHITECTURE = "ViT-B-32-quickgelu"
 
 
 class LDFusionObjective(Objective):
@@ -158,17 +158,14 @@ class _ImageAndText:
         ensure_torchvision()
         import open_clip
 
-        try:
-            self.model = open_clip.create_model(CLIP_ARCHITECTURE, pretrained=weights, device="cpu")
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise WeightsError(
-                f"loading CLIP from {weights}",
-                found=str(error).strip().splitlines()[0],
-                expected="a checkpoint of OpenAI's ViT-B/32",
-            ) from error
+        self.model = open_clip.create_model(OPENAI_CLIP, device="cpu")
+        state = state_dict_of(read_checkpoint(Path(weights))[0])
+        if isinstance(state, dict):
+            state = {name: value for name, value in state.items() if name not in SIZES_IN_CLIP}
+        load_strict(self.model, state, Path(weights))
         self.model.eval().requires_grad_(False)
-        self.tokenize = open_clip.get_tokenizer(CLIP_ARCHITECTURE)
-        self.identity = f"clip-{CLIP_ARCHITECTURE}:{sha256_of(Path(weights))[:16]}"
+        self.tokenize = open_clip.get_tokenizer(OPENAI_CLIP)
+        self.identity = f"clip-{OPENAI_CLIP}:{sha256_of(Path(weights))[:16]}"
 
     def images(self, grey: Tensor) -> Tensor:
         """Return embeddings (B, D) of grey images (B, 1, H, W) in [0, 1]."""

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tgfbench.benchmark.errors import DataError
-from tgfbench.benchmark.text import EmbeddedCLIP
+from tgfbench.benchmark.text import CLIP_PREFIX, EmbeddedCLIP
 from tgfbench.benchmark.weights import Checkpoint, WeightsInfo
 from tgfbench.methods._checkpoints import fit_network, read_state, shipped_weights
 from tgfbench.methods._native import NativeMethod
@@ -27,7 +27,6 @@ LAYOUT = (
     "torch file; state dict in the entry 'model', CLIP ViT-B/32 in it under the prefix 'model_clip.' (image tower not "
     "needed); beside it 'optimizer', 'lr_scheduler', 'epoch' and 'args'"
 )
-CLIP_PREFIX = "model_clip."
 ENCODER_OF_WIDTH = {512: "clip", 384: "minilm"}
 CLIP_ABSENT = {
     "found": "neither a text feature nor weights of the text encoder CLIP",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from tgfbench.benchmark.errors import UsageError, WeightsError
+from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
 from tgfbench.benchmark.text import CLIP, MiniLM, TextEncoder, load_text_encoder
 
 
@@ -91,3 +93,75 @@ def test_clip_features_are_those_of_open_clip(tmp_path: Path) -> None:
     torch.testing.assert_close(features.pooled, expected, rtol=1e-4, atol=1e-5)
     assert features.tokens.shape == (1, 4, encoder.width)
     assert encoder.identity.startswith("clip-RN50:")
+
+
+SIZES = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+
+
+@pytest.fixture
+def tower(cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """The tensors of a text tower much smaller than CLIP's; open_clip takes it for RN50's."""
+    import open_clip
+    from open_clip.transformer import TextTransformer
+
+    torch.manual_seed(0)
+    state: dict[str, Tensor] = TextTransformer(**SIZES, output_dim=8).state_dict()
+    monkeypatch.setattr(open_clip, "get_model_config", lambda _: {"embed_dim": 8, "text_cfg": SIZES})
+    return state
+
+
+def archived(state: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as a TorchScript archive, the format of OpenAI's own files."""
+    root = nn.Module()
+    for name, value in state.items():
+        *folders, last = name.split(".")
+        module = root
+        for folder in folders:
+            if folder not in module._modules:
+                module.add_module(folder, nn.Module())
+            module = module.get_submodule(folder)
+        module.register_buffer(last, value)
+    torch.jit.save(torch.jit.script(root), path)
+
+
+@pytest.mark.parametrize("layout", ["whole", "parallel", "Text-IF", "TorchScript"])
+def test_clip_is_found_in_any_layout_of_its_files(layout: str, tower: dict[str, Tensor], tmp_path: Path) -> None:
+    rest = {"visual.proj": torch.zeros(3, 4), "logit_scale": torch.tensor(1.0), "input_resolution": torch.tensor(224)}
+    path, whole = tmp_path / "clip.pt", {**tower, **rest}
+    if layout == "TorchScript":
+        archived({**whole, "token_embedding.weight": tower["token_embedding.weight"].half()}, path)
+    elif layout == "Text-IF":
+        embedded = {f"model_clip.{name}": value for name, value in whole.items()}
+        torch.save({"model": {**embedded, "output.weight": torch.zeros(3)}, "epoch": 1}, path)
+    else:
+        parallel = {"state_dict": {f"module.{name}": value for name, value in whole.items()}}
+        torch.save(parallel if layout == "parallel" else whole, path)
+    torch.save(tower, tmp_path / "tower.pt")
+    expected = CLIP(tmp_path / "tower.pt", "RN50").encode(["two people"])
+    found = CLIP(path, "RN50").encode(["two people"])
+    tolerance = 1e-2 if layout == "TorchScript" else 0
+    assert expected.tokens.std() > 0.1
+    torch.testing.assert_close(found.pooled, expected.pooled, rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.tokens, expected.tokens, rtol=0, atol=tolerance)
+
+
+def test_what_is_no_clip_is_named(tower: dict[str, Tensor], tmp_path: Path) -> None:
+    other: Any
+    for other in (nn.Linear(2, 2).state_dict(), {**tower, "ln_final.bias": torch.zeros(3)}, [1, 2]):
+        torch.save(other, tmp_path / "other.pt")
+        with pytest.raises(WeightsError, match=r"(?s)other\.pt into TextTransformer.*(missing|misshaped|list)"):
+            CLIP(tmp_path / "other.pt", "RN50").encode(["a person"])
+
+
+def test_long_texts_and_other_kinds_of_towers_are_refused_by_clip(
+    tower: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import open_clip
+
+    torch.save(tower, tmp_path / "tower.pt")
+    with pytest.raises(DataError, match=r"(?s)80 tokens.*at most 75"):
+        CLIP(tmp_path / "tower.pt", "RN50").encode([" ".join(["light"] * 80)])
+    for config in (None, {"embed_dim": 8, "text_cfg": {"hf_model_name": "bert"}}):
+        monkeypatch.setattr(open_clip, "get_model_config", lambda _, config=config: config)
+        with pytest.raises(UsageError, match=r"the architecture 'RN50'"):
+            CLIP(tmp_path / "tower.pt", "RN50").encode(["a person"])

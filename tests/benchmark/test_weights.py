@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from tgfbench.benchmark.weights import (
     read_checkpoint,
     resolve_checkpoint,
     sha256_of,
+    state_dict_of,
 )
 
 
@@ -79,7 +82,7 @@ def test_both_formats_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors", ".model"])
 def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"damaged{suffix}"
-    for content in (b"", b"garbage that is no checkpoint", b"\x80\x02"):
+    for content in (b"", b"garbage that is no checkpoint", b"hello", b"\x80\x02"):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="damaged"):
             read_checkpoint(path)
@@ -98,6 +101,58 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, write: object) 
     with pytest.raises(WeightsError, match=r"evil\.pt"):
         read_checkpoint(tmp_path / "evil.pt")
     assert not Path("/tmp/should-never-exist").exists()
+
+
+def test_tensors_of_torchscript_are_read_without_its_code(tmp_path: Path) -> None:
+    """OpenAI's own CLIP files are such archives."""
+    module = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Sequential(nn.Linear(3, 2).half()))
+    scripted = torch.jit.script(module)
+    torch.jit.save(scripted, tmp_path / "scripted.pt")
+    content, _ = read_checkpoint(tmp_path / "scripted.pt")
+    expected = scripted.state_dict()
+    assert content.keys() == expected.keys()
+    for name, value in expected.items():
+        assert content[name].dtype == value.dtype
+        assert torch.equal(content[name], value)
+
+
+@pytest.mark.parametrize(("named", "problem"), [(os.system, "system"), (print, "print"), (eval, "eval")])
+def test_a_torchscript_archive_that_would_run_code_is_refused(tmp_path: Path, named: object, problem: str) -> None:
+    class Call:
+        def __reduce__(self) -> tuple[object, ...]:
+            return named, ("1",)
+
+    with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
+        archive.writestr("evil/data.pkl", pickle.dumps(Call(), protocol=2))
+        archive.writestr("evil/constants.pkl", b"")
+    with pytest.raises(WeightsError, match=rf"(?s)evil\.pt.*it would call .*{problem}"):
+        read_checkpoint(tmp_path / "evil.pt")
+
+
+def test_the_command_line_beside_a_state_dict_is_read(tmp_path: Path) -> None:
+    """Text-IF's training script stores it, and those of others."""
+    content = {"model": nn.Linear(2, 1).state_dict(), "args": argparse.Namespace(lr=1e-4)}
+    torch.save(content, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")[0]["args"].lr == 1e-4
+    torch.save({"args": argparse.Namespace(payload=Code())}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match=r"evil\.pth"):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not Path("/tmp/should-never-exist").exists()
+
+
+@pytest.mark.parametrize("container", ["model", "state_dict", ""])
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_a_state_dict_is_found_in_its_container(container: str, prefix: str) -> None:
+    state = nn.Linear(2, 1).state_dict()
+    stored = {f"{prefix}{name}": value for name, value in state.items()}
+    assert state_dict_of({container: stored, "epoch": 3} if container else stored) == state
+    assert state_dict_of([1]) == [1]
+
+
+def test_entries_that_are_no_tensors_are_listed(tmp_path: Path) -> None:
+    state = {"net": nn.Linear(2, 1).state_dict(), "epoch": 3}
+    with pytest.raises(WeightsError, match=r"named tensors \(no tensors: net, epoch\)"):
+        load_strict(nn.Linear(2, 1), state, tmp_path / "other.pt")  # type: ignore[arg-type]
 
 
 def test_a_state_dict_must_fit_exactly(tmp_path: Path) -> None:

@@ -234,6 +234,13 @@ def test_one_file_with_both_parts_is_read(encoder_file: Path, drawn: LDFusionNet
         assert torch.equal(create(path).fuse(batch()), expected)
 
 
+def test_either_file_may_be_in_a_container_or_from_a_parallel_run(encoder_file: Path, tmp_path: Path) -> None:
+    encoder, decoder = (torch.load(encoder_file.with_name(f"{part}_final.pt")) for part in ("Enc", "Dec"))
+    torch.save({"model": {f"module.{name}": value for name, value in encoder.items()}}, tmp_path / "Enc.safe.pt")
+    torch.save({"state_dict": decoder, "epoch": 3}, tmp_path / "Dec.safe.pt")
+    assert torch.equal(create(tmp_path / "Enc.safe.pt").fuse(batch()), create(encoder_file).fuse(batch()))
+
+
 def test_a_lone_or_wrong_file_is_described(encoder_file: Path, tmp_path: Path) -> None:
     lone = tmp_path / "Enc_final.pt"
     lone.write_bytes(encoder_file.read_bytes())

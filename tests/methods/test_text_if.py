@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
-from tgfbench.benchmark.text import EmbeddedCLIP, MiniLM
+from tgfbench.benchmark.text import EmbeddedCLIP, MiniLM, load_text_encoder
 from tgfbench.benchmark.weights import Checkpoint
 from tgfbench.methods import FusionBatch, create_method
 from tgfbench.methods.text_if.fast import FastTextIF
@@ -381,6 +381,9 @@ def test_clip_of_a_checkpoint_gives_the_authors_tokens_and_features(
         block = tower.transformer.resblocks[0](embedded, attn_mask=tower.attn_mask)
     assert golden.greatest_deviation(block[0, :8], case["block0_text0_tokens0_7"]) < 2e-5
     assert not torch.equal(method.fuse(scene(text=texts[1])), method.fuse(scene(text=texts[2])))
+    monkeypatch.setenv("TGFBENCH_CACHE", str(tmp_path / "another"))
+    elsewhere = load_text_encoder("clip", weights=tmp_path / "text_fusion.pth").encode(texts[:2])
+    assert golden.greatest_deviation(elsewhere.pooled, case["text_features"][:2]) < 2e-5
     with pytest.raises(DataError, match=r"(?s)encoding a text with CLIP.*80 tokens.*at most 75"):
         method.fuse(scene(text=" ".join(["light"] * 80)))
 
