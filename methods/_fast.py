@@ -9,11 +9,12 @@ Maps are kept as (H, W, C), so that a 1x1 convolution is a matrix product and la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def strips(height: int, rows: int) -> Iterator[tuple[int, int]]:
@@ -93,10 +94,43 @@ def channel_moments(x: Tensor, numbers: int = 2**18) -> tuple[Tensor, Tensor]:
     return mean, squares / len(x) + (weights * (each - mean).square()).sum(dim=0)
 
 
+def haloed_strips(
+    x: Tensor, rows: int, channels: Sequence[int], enter: Callable[[int, int, list[Tensor]], None]
+) -> Iterator[tuple[int, int, tuple[Tensor, ...]]]:
+    """Walk through an image for 3x3 convolutions of maps that are computed on the way; no row is computed twice.
+
+    Args:
+        x: (H, W, ...) gives size, dtype and device.
+        rows: of a strip.
+        channels: of each map.
+        enter: called with (first, last, parts), writes rows ``first`` to ``last`` of the maps to (last - first, W, C).
+
+    Yields:
+        (start, stop, maps): for each map (stop - start + 2, W, C), one more row above and below, zero where the image
+        ends. The maps are overwritten by the next strip.
+    """
+    height, width = x.shape[:2]
+    rows = min(rows, height)
+    buffers = [x.new_empty(rows + 2, width, count) for count in channels]
+    for start, stop in strips(height, rows):
+        first, last = start + 1 if start else 0, min(stop + 1, height)
+        for buffer in buffers:
+            if start:
+                buffer[:2] = buffer[rows:].clone() if rows < 2 else buffer[rows:]
+            else:
+                buffer[0] = 0
+        if first < last:
+            enter(first, last, [buffer[first - start + 1 : last - start + 1] for buffer in buffers])
+        for buffer in buffers:
+            if stop == height:
+                buffer[stop - start + 1] = 0
+        yield start, stop, tuple(buffer[: stop - start + 2] for buffer in buffers)
+
+
 def entered_strips(
     x: Tensor, rows: int, *projections: tuple[Tensor, Tensor]
 ) -> Iterator[tuple[int, int, tuple[Tensor, ...]]]:
-    """Walk through an image for 3x3 convolutions of its normalised and projected pixels; no row is projected twice.
+    """Walk through an image for 3x3 convolutions of its normalised and projected pixels; see ``haloed_strips``.
 
     Args:
         x: (H, W, C), not to be changed meanwhile.
@@ -104,25 +138,15 @@ def entered_strips(
         *projections: weight (C', C) and bias (C'), applied after ``channel_norm``.
 
     Yields:
-        (start, stop, maps): for each projection (stop - start + 2, W, C'), one more row above and below, zero where the
-        image ends. The maps are overwritten by the next strip.
+        (start, stop, maps): for each projection (stop - start + 2, W, C').
     """
-    height, width, _ = x.shape
-    rows = min(rows, height)
-    buffers = [x.new_empty(rows + 2, width, len(bias)) for _, bias in projections]
-    for start, stop in strips(height, rows):
-        first, last = start + 1 if start else 0, min(stop + 1, height)
+
+    def enter(first: int, last: int, parts: list[Tensor]) -> None:
         normed = channel_norm(x[first:last]).flatten(0, 1)
-        for buffer, (weight, bias) in zip(buffers, projections, strict=True):
-            if start:
-                buffer[:2] = buffer[rows:].clone() if rows < 2 else buffer[rows:]
-            else:
-                buffer[0] = 0
-            offset = first - start + 1
-            torch.addmm(bias, normed, weight.t(), out=buffer[offset : offset + last - first].view(-1, len(bias)))
-            if stop == height:
-                buffer[stop - start + 1] = 0
-        yield start, stop, tuple(buffer[: stop - start + 2] for buffer in buffers)
+        for part, (weight, bias) in zip(parts, projections, strict=True):
+            torch.addmm(bias, normed, weight.t(), out=part.view(-1, len(bias)))
+
+    return haloed_strips(x, rows, [len(bias) for _, bias in projections], enter)
 
 
 def normed_strips(x: Tensor, rows: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -197,3 +221,69 @@ class ChannelGram:
         heads = [cosines[h : h + width, h : h + width] for h in range(0, len(cosines), width)]
         attention = (torch.stack(heads) * temperature).softmax(dim=-1)
         return projection.flatten(1) @ torch.block_diag(*attention)
+
+
+def attend_channels(
+    x: Tensor,
+    values: Tensor,
+    rows: int,
+    entry: tuple[Tensor, Tensor],
+    taps: Tensor,
+    temperature: Tensor,
+    projection: Tensor,
+) -> None:
+    """Add to an image what its channels attend to, as the first half of a Restormer block does.
+
+    Args:
+        x: (H, W, C), overwritten.
+        values: a map of that shape to use.
+        rows: of a strip.
+        entry: weight (3C, C) and bias (3C) from normalised pixels to queries, keys and values; see ``fold_affine``.
+        taps: (3C, 1, 3, 3), the depthwise convolution behind it.
+        temperature: (heads, 1, 1).
+        projection: (C, C) or (C, C, 1, 1), of the attended values.
+    """
+    gram = ChannelGram(x.shape[-1], len(temperature), x)
+    for start, stop, (strip,) in entered_strips(x, rows, entry):
+        q, k, values[start:stop] = depthwise(strip, taps).chunk(3, dim=-1)
+        gram.add(q.flatten(0, 1), k.flatten(0, 1))
+    mixing = gram.mixing(temperature, projection)
+    x.view(-1, x.shape[-1]).addmm_(values.view(-1, x.shape[-1]), mixing.t())
+
+
+def feed_forward_gated(
+    x: Tensor, out: Tensor, rows: int, entry: tuple[Tensor, Tensor], taps: Tensor, projection: Tensor
+) -> None:
+    """Write an image and the answer of its gated feed-forward part, the second half of a Restormer block, to ``out``.
+
+    Args:
+        x: (H, W, C).
+        out: a map of that shape.
+        rows: of a strip.
+        entry: weight (2M, C) and bias (2M) from normalised pixels to M channels for the gate and M that are gated.
+        taps: (2M, 1, 3, 3), the depthwise convolution behind it.
+        projection: (C, M) or (C, M, 1, 1).
+    """
+    channels, leave = x.shape[-1], projection.flatten(1)
+    # Gate and value apart: each is consecutive in memory and smaller than the cache.
+    to_gate, to_value = taps.chunk(2)
+    enter = zip(*(part.chunk(2) for part in entry), strict=True)
+    for start, stop, (gate, value) in entered_strips(x, rows, *enter):
+        hidden = F.gelu(depthwise(gate, to_gate)).mul_(depthwise(value, to_value)).flatten(0, 1)
+        unchanged, target = (image[start:stop].view(-1, channels) for image in (x, out))
+        torch.addmm(unchanged, hidden, leave.t(), out=target)
+
+
+class Step(nn.Module):
+    """A function as a module, so that the audit finds it and can answer its calls from memory.
+
+    Args:
+        function: what it calls; must not write into its arguments.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.function(*arguments)

@@ -16,6 +16,7 @@ from tgfbench.benchmark.weights import Checkpoint, load_strict, read_checkpoint
 from tgfbench.methods._checkpoints import shipped_weights
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
 from tgfbench.methods.colour import fuse_luma, luma
+from tgfbench.methods.tesg.fast import FastTeSG
 from tgfbench.methods.tesg.network import SIZES, TeSGNetwork, build_network
 from tgfbench.methods.tesg.sig import load_mask_source
 
@@ -54,6 +55,7 @@ class TeSG(FusionMethod):
         default_text="people and cars",
         weights=(shipped_weights(Path(__file__).parent, "tesg.safetensors"),),
         reconstruction=True,
+        version=2,
         tags=("native", "mask", "attention"),
     )
 
@@ -70,9 +72,9 @@ class TeSG(FusionMethod):
         super().__init__(checkpoint, device)
         if checkpoint is None:
             raise WeightsError("loading TeSG", found="no weights", hint="use load_method('tesg') for the shipped ones")
-        self.network = load_network(checkpoint.path).to(self.device).eval()
+        self.network = FastTeSG(load_network(checkpoint.path).to(self.device).eval())
         self.mask_source = load_mask_source(mask_source, mask_weights, self.device)
-        self.encoder = _encoder(text_encoder, text_weights, self.network.config["text_width"])
+        self.encoder = _encoder(text_encoder, text_weights, self.network.reference.config["text_width"])
 
     @classmethod
     def objective(cls, **options: Any) -> TeSGObjective:
@@ -104,7 +106,8 @@ class TeSG(FusionMethod):
         return {"tokens": features.tokens, "pooled": features.pooled, "valid": features.valid}
 
     def provenance(self) -> dict[str, Any]:
-        return {**self.mask_source.describe(), "text_encoder": self.encoder.identity, "network": self.network.config}
+        config = self.network.reference.config
+        return {**self.mask_source.describe(), "text_encoder": self.encoder.identity, "network": config}
 
 
 def load_network(path: Path) -> TeSGNetwork:

@@ -8,58 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden import case_names, fill, folder_of, greatest_deviation, load_case
+from golden import case_names, folder_of, greatest_deviation, load_case
 from safetensors.torch import save_file
+from tesg_networks import inputs_of, random_inputs, untrained
 from torch import Tensor, nn
 from transformers import BatchEncoding
 
 from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.methods import FusionBatch, load_method
-from tgfbench.methods.tesg.network import TeSGNetwork, build_network
+from tgfbench.methods.tesg.network import build_network
 from tgfbench.methods.tesg.segmenters import CLIPSeg, GroundedSAM
 from tgfbench.methods.tesg.sig import nouns, saliency, things
 
 SIZES = {"base": "state_dict.json", "tiny": "state_dict_tiny.json"}
 TOLERANCE, RELATIVE_TOLERANCE = 2e-4, 1e-3
-
-
-def untrained(size: str = "tiny", dtype: torch.dtype = torch.float32, **config: int) -> TeSGNetwork:
-    """A network with the weights of the golden cases."""
-
-    def temperature(name: str, drawn: np.ndarray) -> np.ndarray | None:
-        return np.ones_like(drawn) if name.rsplit(".", maxsplit=1)[-1].startswith("temperature") else None
-
-    network = fill(build_network(size=size, **config), special=temperature)
-    assert isinstance(network, TeSGNetwork)
-    return network.to(dtype)
-
-
-def inputs_of(case: dict[str, np.ndarray], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    return {
-        "visible": torch.from_numpy(case["y"]).to(dtype),
-        "infrared": torch.from_numpy(case["ir"])[None, None].to(dtype) / 255,
-        "mask": torch.from_numpy(case["mask"]).to(dtype),
-        "tokens": torch.from_numpy(case["tokens"]).to(dtype),
-        "pooled": torch.from_numpy(case["pooled"]).to(dtype),
-        "valid": torch.from_numpy(case["valid"]),
-    }
-
-
-def random_inputs(count: int, height: int, width: int, seed: int = 0, text_width: int = 512) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator)
-
-    valid = torch.ones(count, 5, dtype=torch.bool)
-    valid[-1, 3:] = False
-    images = {name: draw(count, 1, height, width) for name in ("visible", "infrared", "mask")}
-    return {
-        **images,
-        "tokens": draw(count, 5, text_width) - 0.5,
-        "pooled": draw(count, text_width) - 0.5,
-        "valid": valid,
-    }
 
 
 @pytest.mark.parametrize("size", SIZES)
