@@ -222,6 +222,8 @@ def validate(submission: Submission, fused: Path | None = None, data_root: Path 
         found.notes.append("scores not recomputed: give the folder of fused images")
     elif not submission.images:
         found.notes.append("scores not recomputed: the run was submitted without images")
+    elif "imported" in submission.run and not fused.is_dir():
+        found.notes.append(f"scores not recomputed: an imported run has no images here, and there is no folder {fused}")
     else:
         _recompute(submission, fused, data_root, found)
     return found

@@ -11,8 +11,8 @@ from tgfbench.leaderboards.layout import READING, Cell, Layout, Row, lay_out
 from tgfbench.leaderboards.overall import Overall, overall_boards
 from tgfbench.leaderboards.text import NOT_AVAILABLE
 
-WIDE = 7
-"""Boards with more metrics than this are shrunk to the width of the text."""
+LONGEST = 40
+"""Rows of a table of published numbers; more continue in a further one."""
 
 _PREAMBLE = r"""% Compiles alone; \input takes the tables into a paper that loads booktabs, graphicx and [T1]{fontenc}.
 \expandafter\ifx\csname @nodocument\endcsname\relax\else
@@ -26,6 +26,11 @@ _PREAMBLE = r"""% Compiles alone; \input takes the tables into a paper that load
 \begin{document}
 \fi
 \providecommand\tgfbenchbreak{}
+% Shrinks what is wider than the text, or too tall to leave room for its caption and notes.
+\providecommand\tgfbenchfit[1]{\sbox0{#1}%
+\ifdim\wd0>\linewidth\sbox0{\resizebox{\linewidth}{!}{\usebox0}}\fi
+\ifdim\dimexpr\ht0+\dp0\relax>.7\textheight\sbox0{\resizebox*{!}{.7\textheight}{\usebox0}}\fi
+\usebox0}
 """
 _NAMED = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -44,7 +49,9 @@ def render_latex(boards: Sequence[Board], introduction: Sequence[str] = ()) -> s
     words = "\\par\n".join(map(latex_text, (*introduction, READING)))
     parts = [_PREAMBLE + "\\begin{quote}\\footnotesize\n" + words + "\n\\end{quote}\n"]
     parts += [_overall(overall, number) for number, overall in enumerate(overall_boards(boards), start=1)]
-    parts += [_table(lay_out(board), _label(board, number)) for number, board in enumerate(boards, start=1)]
+    for number, board in enumerate(boards, start=1):
+        layout, label = lay_out(board), _label(board, number)
+        parts += [_table(layout, label), *_reported(layout, label)]
     return "\n".join(parts) + "\\ifdefined\\tgfbenchalone\\expandafter\\enddocument\\fi\n"
 
 
@@ -71,24 +78,10 @@ def _table(layout: Layout, label: str) -> str:
     if layout.differences:
         caption.append(f"Differs from the main board: {'; '.join(layout.differences)}.")
     caption += [f"{fact}." for fact in layout.facts]
-    wide = len(layout.columns) > WIDE
     titles = [*layout.heads, *layout.columns]
-    lines = [
-        r"\begin{table}[htbp]",
-        r"\centering\footnotesize",
-        rf"\caption{{{latex_text(' '.join(caption))}}}\label{{{label}}}",
-        r"\resizebox{\linewidth}{!}{%" if wide else r"\begingroup",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(titles) - 1)}@{{}}}}",
-        r"\toprule",
-        " & ".join(latex_text(title) for title in titles) + r" \\",
-        r"\midrule",
-        *(_row(row) for row in layout.rows),
-        r"\bottomrule",
-        r"\end{tabular}" + ("}" if wide else r"\endgroup"),
-    ]
+    form = f"l{'r' * (len(titles) - 1)}"
+    lines = _float(" ".join(caption), label, form, titles, list(map(_row, layout.rows)))
     notes = [*layout.findings, *layout.footnotes]
-    if layout.reported:
-        lines += ["", r"\medskip", *_reported(layout)]
     if notes:
         lines += [
             "",
@@ -101,23 +94,26 @@ def _table(layout: Layout, label: str) -> str:
 
 def _overall(overall: Overall, number: int) -> str:
     titles, *rows = overall.cells()
-    caption = latex_text(". ".join((overall.heading, *overall.notes)))
-    lines = [
+    caption = ". ".join((overall.heading, *overall.notes))
+    lines = ["{}" + " & ".join(map(latex_text, row)) + r" \\" for row in rows]
+    lines = _float(caption, f"tab:tgfbench-overall-{number}", f"l{'r' * (len(titles) - 1)}", titles, lines)
+    return "\n".join([*lines, r"\end{table}", r"\tgfbenchbreak", ""])
+
+
+def _float(caption: str, label: str, form: str, titles: Sequence[str], rows: Sequence[str]) -> list[str]:
+    """Return the lines of a table that is still open, so that notes can follow."""
+    return [
         r"\begin{table}[htbp]",
         r"\centering\footnotesize",
-        rf"\caption{{{caption}}}\label{{tab:tgfbench-overall-{number}}}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(titles) - 1)}@{{}}}}",
+        rf"\caption{{{latex_text(caption)}}}\label{{{label}}}",
+        rf"\tgfbenchfit{{\begin{{tabular}}{{@{{}}{form}@{{}}}}",
         r"\toprule",
         " & ".join(map(latex_text, titles)) + r" \\",
         r"\midrule",
-        *("{}" + " & ".join(map(latex_text, row)) + r" \\" for row in rows),
+        *rows,
         r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        r"\tgfbenchbreak",
-        "",
+        r"\end{tabular}}",
     ]
-    return "\n".join(lines)
 
 
 def _row(row: Row) -> str:
@@ -147,12 +143,21 @@ def _number(text: str) -> str:
     return r"\(-\)" + latex_text(text[1:])
 
 
-def _reported(layout: Layout) -> list[str]:
-    lines = [r"\begin{tabular}{@{}llrrrl@{}}", r"\toprule"]
-    lines.append(r"Method & Metric & Reported & Measured here & Gap & Source \\")
-    lines.append(r"\midrule")
+def _reported(layout: Layout, label: str) -> list[str]:
+    rows = []
     for row in layout.reported:
         numbers = [_number(text) for text in (row.value, row.measured, row.gap)]
         cells = ["{}" + latex_text(row.label), latex_text(row.metric), *numbers, latex_text(row.source)]
-        lines.append(" & ".join(cells) + r" \\")
-    return [*lines, r"\bottomrule", r"\end{tabular}"]
+        rows.append(" & ".join(cells) + r" \\")
+    tables = []
+    titles = ("Method", "Metric", "Reported", "Measured here", "Gap", "Source")
+    for start in range(0, len(rows), LONGEST):
+        lines = _float(
+            f"Published elsewhere and measured here: {layout.heading}.",
+            f"{label}-reported-{start // LONGEST + 1}",
+            "llrrrl",
+            titles,
+            rows[start : start + LONGEST],
+        )
+        tables.append("\n".join([*lines, r"\end{table}", r"\tgfbenchbreak", ""]))
+    return tables

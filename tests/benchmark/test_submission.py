@@ -71,6 +71,14 @@ def test_images_give_the_same_scores_again(store, file):
     assert "not recomputed" in validate(read_submission(file)).notes[0]
 
 
+def test_an_imported_run_is_valid_without_its_images_and_says_what_was_not_checked(file, tmp_path):
+    run = import_submission(read_submission(file), tmp_path / "other", file.name)
+    found = validate(pack(run), run.image_path("x").parent)
+    assert (found.problems, found.recomputed) == ([], 0)
+    assert "an imported run has no images here" in found.notes[0]
+    assert validate(read_submission(file), tmp_path / "misspelt").problems
+
+
 def test_sources_whose_metric_is_undefined_recompute_to_undefined(store):
     run = find_run(store, "visible")
     found = validate(pack(run), run.image_path("x").parent)

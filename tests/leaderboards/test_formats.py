@@ -14,7 +14,7 @@ import pytest
 
 from tgfbench.leaderboards import build_boards
 from tgfbench.leaderboards.diagrams import critical_difference_diagram
-from tgfbench.leaderboards.latex import latex_text, render_latex
+from tgfbench.leaderboards.latex import LONGEST, latex_text, render_latex
 from tgfbench.leaderboards.machine import render_json
 from tgfbench.leaderboards.render import board_slugs
 
@@ -71,7 +71,7 @@ def test_latex_of_ordinary_and_hostile_boards_is_well_formed(wide, hostile):
     boards = build_boards(*hostile.frames)
     text = render_latex(boards)
     check_latex(text)
-    assert text.count(r"\begin{table}") == len(boards)
+    assert text.count(r"\begin{table}") == len(boards) + 1, "one with the published numbers"
     assert "U+884C" in text
     assert r"\textless{}script\textgreater{}" in text
 
@@ -100,6 +100,20 @@ def test_latex_compiles_alone_and_inside_a_paper(wide, hostile, tmp_path):
         command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", f"{name}.tex"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-3000:]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex: nothing else knows the height of a table")
+def test_a_long_board_with_many_published_numbers_fits_its_pages(store, tmp_path):
+    claims = [{"dataset": "roadscene", "metric": "VIF", "value": n, "source": f"table {n}"} for n in range(9)]
+    for number in range(30):
+        store.run(f"m{number}", {"VIF": [1.0, 2.0 + number], "CC": [0.0, 1.0]}, reported=json.dumps(claims))
+    text = render_latex(build_boards(*store.frames))
+    assert text.count("Published elsewhere") == math.ceil(30 * 9 / LONGEST)
+    check_latex(text)
+    (tmp_path / "leaderboard.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "leaderboard.tex"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=120)
+    assert not re.search("too large|Overfull", (tmp_path / "leaderboard.log").read_text(errors="replace"))
 
 
 def test_latex_text_keeps_plain_words_and_escapes_the_rest():
