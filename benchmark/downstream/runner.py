@@ -140,6 +140,7 @@ def perform(job: Job, progress: WorkProgress = lambda doing, share: None) -> Non
     with work.locked():
         if work.finished():
             return
+        progress("preparing", 0.0)
         torch.set_num_threads(job.threads)
         work.write_json({**job.content, "finished_at": None})
         try:
