@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -62,6 +63,9 @@ app.add_typer(downstream_app)
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+NO_FAULT_OF_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE)
+"""What the system refuses without naming a file: no room, a quota, a read-only or failing disk, too many open files."""
+
 
 class Kind(StrEnum):
     """What ``list`` can list."""
@@ -90,6 +94,17 @@ def main() -> None:
         # The reader of our output (head, less) has seen enough.
         sys.stderr.close()
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.filename is None and error.errno not in NO_FAULT_OF_OURS:
+            raise
+        fail(
+            UsageError(
+                f"reading or writing {error.filename or 'a file'}",
+                found=error.strerror or str(error),
+                expected="a place that can be read and written, with room left",
+                hint="another --out, or mend path, permissions or disk; what is finished is stored",
+            )
+        )
 
 
 def fail(error: TgfbenchError) -> NoReturn:
@@ -261,16 +276,30 @@ def train(
     out: Annotated[Optional[Path], typer.Option("--out", help="Folder of checkpoint, weights and loss curve.")] = None,  # noqa: UP045
 ) -> None:
     """Train a method with its training objective; Ctrl-C loses at most 250 steps, --resume goes on."""
-    from tgfbench.benchmark.train import TrainRequest
-    from tgfbench.benchmark.train import train as run_training
+    from tgfbench.benchmark import train as training
+    from tgfbench.datasets.roots import make_folder
 
-    result = run_training(
-        TrainRequest(
-            method=method, options=key_values(option), data=tuple(split_names(data, "--data")), data_root=data_root,
-            steps=steps, batch=batch, crop=crop, lr=lr, seed=seed, device=device, resume=resume,
-            out=out or Path("runs") / "train" / method,
-        )
+    request = training.TrainRequest(
+        method=method, options=key_values(option), data=tuple(split_names(data, "--data")), data_root=data_root,
+        steps=steps, batch=batch, crop=crop, lr=lr, seed=seed, device=device, resume=resume,
+        out=out or Path("runs") / "train" / method,
     )  # fmt: skip
+    doing = f"training {method} in {request.out}"
+    training.METHODS.entry(method)
+    # Now, and not at the first checkpoint: no step shall be lost to a folder that takes no files.
+    make_folder(request.out, doing)
+    try:
+        result = training.train(request)
+    except KeyboardInterrupt:
+        kept = request.out / "checkpoint.pt"
+        stopped = UsageError(
+            doing,
+            found=f"stopped; the last checkpoint is {kept}" if kept.is_file() else
+                  f"stopped before the first checkpoint (one in {request.checkpoint_every} steps); nothing is stored",
+            hint="the same command with --resume goes on from it" if kept.is_file() else "the same command starts anew",
+        )  # fmt: skip
+        stopped.exit_code = INTERRUPTED
+        raise stopped from None
     for name in ("weights", "card", "curve_csv", "curve_png", "checkpoint"):
         print(f"{name}: {getattr(result, name)}")
 

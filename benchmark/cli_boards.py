@@ -69,14 +69,14 @@ def meta_analysis(
 
 @boards_app.command()
 def submit(
-    run: Annotated[str, typer.Argument(help="A run of the store: run id, method@weights or method.")],
+    run: Annotated[str, typer.Argument(help="A run of the store: run id, method@weights, method or its folder.")],
     file: Annotated[Optional[Path], typer.Option("--file", "-o", help="The file to write.")] = None,  # noqa: UP045
     out: Out = Path("runs"),
 ) -> None:
     """Pack a run's numbers, card and hashes into one file that another store can import."""
     from tgfbench.benchmark.submission import find_run, pack, write_submission
 
-    print(f"written: {write_submission(pack(find_run(out, run)), file)}")
+    print(f"written: {write_submission(pack(find_run(out, _name_of(run))), file)}")
 
 
 @boards_app.command()
@@ -93,7 +93,7 @@ def validate(
     if Path(what).is_file():
         found = check(read_submission(Path(what)), fused, data_root)
     else:
-        run = find_run(out, what)
+        run = find_run(out, _name_of(what))
         found = check(pack(run), fused or run.image_path("x").parent, data_root)
     for note in found.notes:
         print(f"note: {note}")
@@ -116,3 +116,8 @@ def import_file(
 
     run = import_submission(read_submission(file), out, file.name)
     print(f"imported {len(run.scores)} scores → {run.folder}")
+
+
+def _name_of(run: str) -> str:
+    """Return the run id where a run is named by its folder, as `tgfbench run` prints it."""
+    return Path(run).name if (Path(run) / "run.json").is_file() else run

@@ -6,13 +6,14 @@ Everything that can be refused is refused here, before anything is computed.
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tgfbench.benchmark.errors import UsageError, WeightsError
+from tgfbench.benchmark.errors import PluginError, TgfbenchError, UsageError, WeightsError
 from tgfbench.benchmark.store import Run
 
 if TYPE_CHECKING:
@@ -78,10 +79,33 @@ class MethodRequest:
     label: str = ""
 
     def load(self) -> FusionMethod:
-        """Load the method and its weights."""
+        """Load the method and its weights.
+
+        Raises:
+            UsageError, WeightsError: see ``methods.create_method``.
+            PluginError: the constructor raises, or the card bears the name of another method.
+        """
         from tgfbench.methods import METHODS, create_method
 
-        return create_method(METHODS.load(self.name), self.options, weights=self.weights, device=self.device)
+        cls, entry = METHODS.load(self.name), METHODS.entry(self.name)
+        doing = f"making {entry.name!r} of {entry.owner} from {entry.target}"
+        if cls.info.name in METHODS.names() and METHODS.entry(cls.info.name).target != entry.target:
+            owner = METHODS.entry(cls.info.name).owner
+            found = f"a card with the name {cls.info.name!r}, which belongs to {owner}"
+            raise PluginError(doing, found=found, expected="a name of its own", hint="change MethodInfo(name=…)")
+        try:
+            return create_method(cls, self.options, weights=self.weights, device=self.device)
+        except TgfbenchError:
+            raise
+        # A method may be anybody's code: whatever its constructor raises is said in its name.
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise PluginError(
+                doing,
+                found=f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})",
+                expected="a constructor that works",
+                hint="repair the method; all other names keep working",
+            ) from error
 
 
 @dataclass(frozen=True)

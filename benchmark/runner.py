@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +85,7 @@ def execute(
         works = [work for work in _missing(planned, run) if only is None or work.key in only]
         content = {**run.read_json(), "identity": planned.identity, **planned.facts}
         content["metrics"] = {**content.get("metrics", {}), **versions}
+        _note_code(planned, content, report)
         if planned.text_references_hash:
             content["text_references"] = planned.text_references_hash
         orders = {name: list(metrics) for name, metrics in content["metrics"].items()}
@@ -128,6 +131,36 @@ def _prepare(planned: PlannedRun, overwrite: Overwrite, report: RunReport) -> di
     run.folder.mkdir(parents=True, exist_ok=True)
     run.save(planned.dataset.keys, {p.name: list(p.metrics) for p in planned.protocols})
     return versions
+
+
+def _note_code(planned: PlannedRun, content: dict[str, Any], report: RunReport) -> None:
+    """Keep what code a plugin's images were made with, and warn where it has changed since.
+
+    It is no part of the identity: a comment changes the code and not the images, and only the author knows which.
+    """
+    code = code_of(type(planned.method))
+    if planned.run.images and content.get("code", code) != code:
+        report.warnings.append(
+            f"the code of {planned.method.info.name} has changed since these images were made: --overwrite always "
+            "makes them again, another `version` in its card starts another run"
+        )
+    elif code:
+        content["code"] = code
+
+
+def code_of(cls: type) -> str:
+    """Return the SHA-256 of the Python files of a plugin's module or package, "" for what comes with tgfbench."""
+    top = cls.__module__.partition(".")[0]
+    module = sys.modules.get(top)
+    if top == __package__.partition(".")[0] or module is None:
+        return ""
+    files = [path for folder in getattr(module, "__path__", ()) for path in Path(folder).rglob("*.py")]
+    if not files and module.__file__:
+        files = [Path(module.__file__)]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _missing(planned: PlannedRun, run: Run) -> list[Work]:

@@ -102,7 +102,7 @@ def unpack(archive: Path, folder: Path, progress: Callable[[int, int], None] = l
 def _members(archive: Path, doing: str) -> Iterator[list[Member]]:
     """List the files of an archive with checked paths and sizes; directories are left out."""
     if not archive.is_file():
-        raise _refusal(doing, "no such file", "an archive")
+        raise _refusal(doing, "no such file", "an archive", "check the path")
     most = min(MAX_BYTES, max(FREE_ALLOWANCE, archive.stat().st_size * MAX_RATIO))
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tgfbench.benchmark import train as training
 from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.images import write_png
 
@@ -257,3 +258,51 @@ def test_weights_say_where_they_lie_or_how_to_get_them(tmp_path: Path) -> None:
     assert "IVF.pth" in absent.stdout
     assert "--weights PATH" in absent.stdout
     assert "no parameters" in tgfbench("weights", "download", "average", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "-m", "average", "-d", "folder", "--visible", "data/vi", "--infrared", "data/ir", "--out", "taken"],
+        ["fuse", "-m", "average", "--visible", "data/vi", "--infrared", "data/ir", "-o", "taken"],
+        ["new-method", "my-net", "--dir", "taken/my-net"],
+        ["train", "tesg", "--steps", "1", "--out", "taken"],
+        ["datasets", "references", "sample", "--limit", "1", "--out", "taken"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    pairs(tmp_path / "data", "a")
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    done = tgfbench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "taken" in done.stderr
+    assert "try: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_training_says_what_ctrl_c_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike all other commands it starts anew, or needs an option to go on."""
+
+    def interrupted(request: training.TrainRequest) -> training.TrainResult:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    early = tgfbench("train", "tesg", "--out", "weights", cwd=tmp_path)
+    assert early.returncode == 130
+    assert "before the first checkpoint" in early.stderr
+    assert "the same command goes on from there" not in early.stderr
+    (tmp_path / "weights" / "checkpoint.pt").touch()
+    late = tgfbench("train", "tesg", "--out", "weights", cwd=tmp_path)
+    assert late.returncode == 130
+    assert "checkpoint.pt" in late.stderr
+    assert "--resume" in late.stderr
+
+
+def test_a_run_may_be_named_by_its_folder(tmp_path: Path) -> None:
+    done = tgfbench("run", "-m", "average", *on_folder(pairs(tmp_path / "data", "a")), cwd=tmp_path)
+    folder = done.stdout.split(" → ")[1].split()[0]
+    assert tgfbench("submit", folder, "-o", "average.json", cwd=tmp_path).returncode == 0
+    assert tgfbench("validate", folder + "/", "--data-root", "data", cwd=tmp_path).returncode == 0
+    wrong = tgfbench("submit", "runs/folder", cwd=tmp_path)
+    assert wrong.returncode == 2

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.errors import DataError, PluginError, UsageError
 from tgfbench.benchmark.images import read_visible, write_png
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, ProtocolRequest, RunSpec, expand_methods, plan_runs
-from tgfbench.benchmark.runner import RunReport, execute
+from tgfbench.benchmark.runner import RunReport, code_of, execute
 from tgfbench.benchmark.store import Run, find_runs
+from tgfbench.methods import METHODS
 
 HERE = Path(__file__).resolve().parent
 PLUGINS = "methods:stub-mean=stubs:Mean,methods:stub-shrinks=stubs:Shrinks,datasets:stub-pairs=stubs:Pairs"
@@ -277,3 +278,82 @@ def test_fused_pixels_are_the_methods_own(go: Go) -> None:
     np.testing.assert_array_equal(
         read_visible(report.folder / "fused" / "p00.png"), np.rint(mean * 255).astype(np.uint8)
     )
+
+
+BROKEN = """
+from typing import ClassVar
+from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
+
+
+class Raises(FusionMethod):
+    info: ClassVar[MethodInfo] = MethodInfo(name="raises", title="Raises")
+
+    def __init__(self, **common: object) -> None:
+        raise KeyError("no such layer")
+
+    def fuse(self, batch):
+        return batch.visible
+
+
+class Abstract(FusionMethod):
+    info: ClassVar[MethodInfo] = MethodInfo(name="abstract", title="Abstract")
+
+
+class Pretends(FusionMethod):
+    info: ClassVar[MethodInfo] = MethodInfo(name="tesg", title="Pretends")
+
+    def fuse(self, batch):
+        return batch.visible
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "messages"),
+    [
+        ("raises", "Raises", ["KeyError", "no such layer", "broken.py, line 10"]),
+        ("abstract", "Abstract", ["TypeError", "fuse"]),
+        ("pretends", "Pretends", ["'tesg'", "tgfbench 0.1.0"]),
+    ],
+)
+def test_a_plugin_that_cannot_be_made_is_named(
+    name: str, cls: str, messages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    METHODS.register(name, f"broken:{cls}", "a plugin")
+    with pytest.raises(PluginError, match=name) as caught:
+        plan_runs([RunSpec(DatasetRequest("stub-pairs"), MethodRequest(name))], tmp_path / "runs")
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_changed_code_of_a_plugin_is_noticed_until_its_images_are_made_again(
+    go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warned(**options: Any) -> bool:
+        return any("--overwrite always" in warning for warning in go(limit=2, **options).warnings)
+
+    assert not warned()
+    assert not warned()
+    monkeypatch.setattr("tgfbench.benchmark.runner.code_of", lambda cls: "other")
+    assert warned()
+    assert warned()
+    assert not warned(overwrite="always")
+    assert not warned()
+
+
+def test_code_is_that_of_the_plugin_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tgfbench.methods.baselines import Average
+
+    assert code_of(Average) == ""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "net_of_two_files").mkdir()
+    (tmp_path / "net_of_two_files" / "__init__.py").write_text("class Net:\n    pass\n")
+    (tmp_path / "net_of_two_files" / "layers.py").write_text("")
+    from net_of_two_files import Net
+
+    before = code_of(Net)
+    (tmp_path / "net_of_two_files" / "layers.py").write_text("width = 8\n")
+    assert len(before) == 64
+    assert code_of(Net) != before
