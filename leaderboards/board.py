@@ -171,7 +171,8 @@ def _board(
         for column, names in (("run_id", run_ids), ("metric", columns.index), ("key", group.keys))
     )
     values = np.full((len(run_ids), len(columns), len(group.keys)), np.nan)
-    values[at] = scores["value"].to_numpy()
+    # Infinite is undefined as well.
+    values[at] = scores["value"].where(np.isfinite(scores["value"]), np.nan).to_numpy()
     stored = np.zeros(values.shape, dtype=bool)
     stored[at] = True
     labels = [group.labels[run] for run in run_ids]

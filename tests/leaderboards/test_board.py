@@ -349,3 +349,13 @@ def test_missing_texts_and_ids_read_back_as_numbers_are_accepted(store):
     store.run("a", {"VIF": [1.0]}, weights=None, tags=NAN, options=None, seen_in_training=None, finished_at=None)
     (board,) = build_boards(*store.frames)
     assert _labels(board) == ["a"]
+
+
+def test_infinite_scores_are_undefined_and_break_nothing(store):
+    for method in ("a", "b"):
+        store.run(method, {"PSNR": [math.inf, 1.0, 2.0]})
+    store.run("copy", {"PSNR": [math.inf] * 3})
+    (board,) = build_boards(*store.frames)
+    assert _mean(board, "PSNR") == pytest.approx({"a": 1.5, "b": 1.5, "copy": NAN}, nan_ok=True)
+    assert np.isfinite(board.evidence.intervals.mean[:, :2]).all()
+    assert "PSNR: n/a for copy, no finite value on 2 of 3 images (test-0001, test-0002)" in board.notes
