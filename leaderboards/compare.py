@@ -47,8 +47,8 @@ def compare(boards: Sequence[Board], first: str, second: str, dataset: str = "")
         dataset: only boards of this dataset, "" for all.
 
     Raises:
-        UsageError: a name is unknown or means several rows, both mean one row, or no board holds both; says what
-            keeps them apart.
+        UsageError: a name is unknown or means several rows, both mean one row, no board holds both, or they have
+            no seed or no metric in common; says what keeps them apart.
     """
     doing = f"comparing {first} with {second}"
     if dataset:
@@ -83,7 +83,14 @@ def compare(boards: Sequence[Board], first: str, second: str, dataset: str = "")
             expected=f"a {board.unit} that both have",
             hint="tgfbench downstream TASK -m A,B --seeds 0,1,2",
         )
-    return [_comparison(board, a, b) for board, a, b in paired]
+    comparisons = [_comparison(board, a, b) for board, a, b in paired]
+    if all(comparison.table.empty for comparison in comparisons):
+        raise UsageError(
+            doing,
+            found=f"no metric with a value for both on any {paired[0][0].unit} in common",
+            hint="the notes under the board say what is undefined or missing",
+        )
+    return [comparison for comparison in comparisons if not comparison.table.empty]
 
 
 def _row(board: Board, name: str) -> str:

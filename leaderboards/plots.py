@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tgfbench.leaderboards.board import Board
 from tgfbench.leaderboards.diagrams import INK, critical_difference_diagram, to_bytes
+from tgfbench.leaderboards.grouping import listed
 from tgfbench.leaderboards.text import visible_text
 
 
@@ -32,14 +33,13 @@ def rank_plot(board: Board) -> str:
     axes.invert_yaxis()
     axes.set_xlabel(f"average rank, 95 % interval over {board.unit}s (left is better)")
     axes.grid(axis="x", color=INK, alpha=0.15)
-    return _inline(_inked(figure), f"rank-{_name(board)}")
+    return _inline(_inked(figure), f"rank-{_name(board)}", "Average ranks with their intervals")
 
 
 def pareto_plot(board: Board) -> str:
     """Draw average rank against seconds per image; rows that no other beats in both are joined; "" without times."""
-    seconds = board.rows["seconds"].to_numpy(dtype=np.float64)
-    usable = board.rows["ranked"].to_numpy(dtype=bool) & np.isfinite(seconds) & (seconds > 0)
-    if usable.sum() < 2 or board.rows["device"][usable].nunique() > 1:
+    seconds, usable = board.rows["seconds"].to_numpy(dtype=np.float64), _timed(board)
+    if usable.sum() < 2 or no_pareto_plot(board):
         return ""
     rows = np.flatnonzero(usable)
     ranks = board.rows["average_rank"].to_numpy(dtype=np.float64)
@@ -61,13 +61,24 @@ def pareto_plot(board: Board) -> str:
     device = visible_text(str(board.rows["device"].iloc[rows[0]])) or "an unknown machine"
     axes.set_xlabel(f"median seconds per image on {device}", parse_math=False)
     axes.set_ylabel("average rank (up is better)")
-    return _inline(_inked(figure), f"pareto-{_name(board)}")
+    return _inline(_inked(figure), f"pareto-{_name(board)}", "Average rank against seconds per image")
+
+
+def no_pareto_plot(board: Board) -> str:
+    """Return why seconds that were measured are not drawn, "" where nothing stands against it."""
+    devices = board.rows["device"][_timed(board)].unique()
+    return f"Not drawn: seconds of different machines, {listed(sorted(devices))}." if len(devices) > 1 else ""
+
+
+def _timed(board: Board) -> np.ndarray:
+    """Return which rows are ranked and have a time, bool (rows,)."""
+    return np.asarray(board.rows["ranked"].astype(bool) & (board.rows["seconds"] > 0))
 
 
 def difference_plot(board: Board) -> str:
     """Return the critical-difference diagram for a page, "" where there is none."""
     image = critical_difference_diagram(board, "svg")
-    return _inline(image, f"cd-{_name(board)}") if image else ""
+    return _inline(image, f"cd-{_name(board)}", "Critical-difference diagram") if image else ""
 
 
 def _label(board: Board, row: int | np.integer) -> str:
@@ -91,7 +102,7 @@ def _inked(figure: Figure) -> bytes:
     return to_bytes(figure, "svg")
 
 
-def _inline(image: bytes, name: str) -> str:
+def _inline(image: bytes, name: str, title: str) -> str:
     """Prepare an SVG for a page: its ink becomes the page's, its ids its own, its size that of the column."""
     text = image.decode("utf-8")
     text = text[text.index("<svg") :].replace(INK, "currentColor")
@@ -100,4 +111,6 @@ def _inline(image: bytes, name: str) -> str:
     width = re.search(r'width="([\d.]+)pt"', text)
     text = re.sub(r'\swidth="[\d.]+pt"\sheight="[\d.]+pt"', "", text, count=1)
     most = math.ceil(float(width[1]) * 4 / 3) if width else 700
-    return text.replace("<svg", f'<svg role="img" style="width:100%;max-width:{most}px;height:auto"', 1)
+    return text.replace(
+        "<svg", f'<svg role="img" aria-label="{title}" style="width:100%;max-width:{most}px;height:auto"', 1
+    )

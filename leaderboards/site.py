@@ -21,7 +21,7 @@ from tgfbench.leaderboards.gallery import Gallery, build_gallery
 from tgfbench.leaderboards.layout import LEGEND, READING, lay_out
 from tgfbench.leaderboards.overall import overall_boards
 from tgfbench.leaderboards.overlays import read_overlays
-from tgfbench.leaderboards.plots import difference_plot, pareto_plot, rank_plot
+from tgfbench.leaderboards.plots import difference_plot, no_pareto_plot, pareto_plot, rank_plot
 from tgfbench.leaderboards.render import board_slugs
 from tgfbench.leaderboards.reported import card_rows
 from tgfbench.leaderboards.text import visible_text
@@ -98,7 +98,8 @@ def build_site(
     texts["metrics.html"] = pages_of("metrics.html", **common, metrics=_metric_cards(boards, metrics))
     for entry in entries:
         plots = {"rank": rank_plot(entry["board"]), "pareto": pareto_plot(entry["board"]),
-                 "difference": difference_plot(entry["board"])}  # fmt: skip
+                 "difference": difference_plot(entry["board"]),
+                 "no_pareto": visible_text(no_pareto_plot(entry["board"]))}  # fmt: skip
         texts[f"board-{entry['slug']}.html"] = pages_of("board.html", **common, entry=entry, plots=plots)
     for page in methods:
         texts[f"method-{page['slug']}.html"] = pages_of("method.html", **common, page=page)

@@ -113,6 +113,16 @@ def test_the_page_of_a_method_lists_all_that_its_card_reports(store, tmp_path):
     assert "table 7" not in (tmp_path / "site" / "board-roadscene-test-core.html").read_text(encoding="utf-8")
 
 
+def test_seconds_of_different_machines_are_not_drawn_and_the_page_says_why(store, tmp_path):
+    for number, device in enumerate(("cpu", "one <b>GPU</b>")):
+        store.run(f"m{number}", {"VIF": [0.1, 0.2 + number]}, seconds=0.5, device=device)
+    build_site(*store.frames, pd.DataFrame(columns=list(IMAGE_COLUMNS)), tmp_path / "site")
+    page = (tmp_path / "site" / "board-roadscene-test-core.html").read_text(encoding="utf-8")
+    assert "Not drawn: seconds of different machines, cpu, one &lt;b&gt;GPU&lt;/b&gt;." in page
+    assert 'aria-label="Average rank against' not in page
+    assert 'role="img" aria-label="Average ranks with their intervals"' in page
+
+
 def test_dispute_is_one_minus_kendalls_concordance(store):
     store.run("a", {"M1": [1.0, 1.0], "M2": [1.0, 3.0], "M3": [1.0, 2.0]})
     store.run("b", {"M1": [2.0, 2.0], "M2": [2.0, 2.0], "M3": [2.0, 3.0]})
