@@ -360,9 +360,15 @@ class PairedDataset(Dataset):
         shown = "".join(f"\n    {p.kind}: {p.item}: {p.detail}" for p in self.problems[:MAX_PROBLEMS_SHOWN])
         hints = (self.explain(folder) for part in parts for folder in (part.visible, part.infrared))
         more = len(self.problems) - MAX_PROBLEMS_SHOWN
+        empty = "".join(
+            f", no image in {folder}"
+            for part in parts
+            for folder in dict.fromkeys((part.visible, part.infrared))
+            if not any(files_by_key(folder, IMAGE_SUFFIXES))
+        )
         return DataError(
             doing,
-            found="no usable pair" + shown + (f"\n    … and {more} more problems" if more > 0 else ""),
+            found="no usable pair" + empty + shown + (f"\n    … and {more} more problems" if more > 0 else ""),
             expected=f"images of equal name and size in two folders: {self.info.layout}",
             hint=next(filter(None, hints), "check the folders"),
         )

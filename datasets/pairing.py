@@ -111,7 +111,7 @@ def files_by_key(
             continue
         if UNSAFE_IN_KEYS.search(path.stem):
             printable = str(path).encode("utf-8", "backslashreplace").decode()
-            problem = Problem("unreadable", printable, "its name cannot be used as the name of a result: rename it")
+            problem = Problem("unreadable", printable, unsafe_name(path.stem))
             left_out.append((key, problem))
         elif key in found:
             detail = f"shares its stem with {found[key].name}, which is used; expected one file a stem"
@@ -119,6 +119,12 @@ def files_by_key(
         else:
             found[key] = path
     return found, left_out
+
+
+def unsafe_name(stem: str) -> str:
+    """Return why a stem cannot be a key: what it holds that not every file system takes."""
+    unsafe = sorted({match[0] for match in UNSAFE_IN_KEYS.finditer(stem)})
+    return f"its name holds {', '.join(map(ascii, unsafe))} and cannot be used as the name of a result: rename it"
 
 
 def read_lines(path: Path) -> list[str]:

@@ -9,7 +9,9 @@ sidecar is rewritten.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -92,14 +94,15 @@ def read_sidecar(path: Path) -> tuple[dict[str, SidecarEntry], list[Problem]]:
     """Read a sidecar.
 
     Returns:
-        The entries by key, and a ``text`` problem with file and line number for each line that cannot be used and for
-        each key that comes again (its first entry counts).
+        The entries by key, and a ``text`` problem with file and line number for each line that cannot be used, for
+        each key that comes again (its first entry counts), and where a field first comes that looks misspelt.
 
     Raises:
         DataError: the file is missing or cannot be read at all.
     """
     entries: dict[str, SidecarEntry] = {}
     problems: list[Problem] = []
+    misspelt: set[str] = set()
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
@@ -119,6 +122,12 @@ def read_sidecar(path: Path) -> tuple[dict[str, SidecarEntry], list[Problem]]:
                     detail = f"key {entry.key!r} comes again, expected one line a key; the first one is used"
                     problems.append(Problem("text", f"{path}:{number}", detail))
                 entries.setdefault(entry.key, entry)
+                for name in entry.model_extra or ():
+                    meant = _known_field_like(name)
+                    if meant and meant not in entry.model_fields_set and name not in misspelt:
+                        misspelt.add(name)
+                        detail = f"the field {name!r} is not read, here and below; did you mean {meant!r}?"
+                        problems.append(Problem("text", f"{path}:{number}", detail))
     except OSError as error:
         raise DataError(
             f"reading the captions {path}",
@@ -127,6 +136,13 @@ def read_sidecar(path: Path) -> tuple[dict[str, SidecarEntry], list[Problem]]:
             hint="check the path",
         ) from None
     return entries, problems
+
+
+@cache
+def _known_field_like(name: str) -> str:
+    """Return the field that a name hardly differs from, "" for none."""
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), SidecarEntry.model_fields, n=1, cutoff=0.85)
+    return close[0] if close else ""
 
 
 def write_sidecar(path: Path, entries: Mapping[str, SidecarEntry] | Iterable[SidecarEntry]) -> None:

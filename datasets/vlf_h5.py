@@ -14,7 +14,7 @@ from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.benchmark.images import MAX_PIXELS
 from tgfbench.datasets.base import Dataset, DatasetInfo, Problem, Sample
 from tgfbench.datasets.features import MAX_FEATURE_VALUES, as_features
-from tgfbench.datasets.pairing import UNSAFE_IN_KEYS
+from tgfbench.datasets.pairing import UNSAFE_IN_KEYS, unsafe_name
 from tgfbench.datasets.roots import list_folder, named_folders, required_root
 from tgfbench.datasets.vlf import VLF
 
@@ -59,8 +59,7 @@ class VLFH5(Dataset):
             for name in sorted(names[0] | names[1]):
                 absent = [group for group, held in zip(GROUPS[:2], names, strict=False) if name not in held]
                 if UNSAFE_IN_KEYS.search(name):
-                    detail = "its name cannot be used as the name of a result: rename it"
-                    problems.append(Problem("unreadable", f"{self.file}:{name!r}", detail))
+                    problems.append(Problem("unreadable", f"{self.file}:{name!r}", unsafe_name(name)))
                 elif absent:
                     problems.append(Problem("unpaired", f"{self.file}:{name}", f"not in the group {absent[0]}"))
                 elif content["imageA"][name].shape != content["imageB"][name].shape:

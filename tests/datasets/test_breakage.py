@@ -129,6 +129,7 @@ def test_names_that_cannot_name_a_result_are_reported(folder: Path) -> None:
     dataset = load_dataset("folder", folder)
     assert dataset.keys == ("b", "c")
     assert reported(dataset) == [("unreadable", "a:b.png")] * 2
+    assert "holds ':'" in dataset.problems[0].detail
 
 
 INFRARED_STORED_AS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -197,6 +198,15 @@ def test_folder_refuses_half_a_request(options: dict[str, Any], monkeypatch: pyt
 def test_folder_finds_the_usual_names(names: tuple[str, str], tmp_path: Path) -> None:
     make_pairs(tmp_path / names[0], tmp_path / names[1], ["x"])
     assert load_dataset("folder", tmp_path).keys == ("x",)
+
+
+def test_folders_without_an_image_say_so(tmp_path: Path) -> None:
+    (tmp_path / "vi").mkdir()
+    (tmp_path / "ir").mkdir()
+    (tmp_path / "ir" / "notes.txt").touch()
+    with pytest.raises(DataError) as caught:
+        load_dataset("folder", tmp_path)
+    assert f"no image in {tmp_path / 'vi'}, no image in {tmp_path / 'ir'}" in caught.value.found
 
 
 def test_folder_takes_two_folders_and_captions(folder: Path) -> None:

@@ -99,3 +99,20 @@ def test_an_endless_line_is_not_read(tmp_path: Path) -> None:
     entries, problems = read_sidecar(path)
     assert list(entries) == ["a"]
     assert [problem.item for problem in problems] == [f"{path}:2"]
+
+
+def test_a_misspelt_field_is_named_once_and_other_programs_fields_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    lines = [
+        {"key": "a", "caption": ["a road"]},
+        {"key": "b", "caption": ["a field"], "model": "blip", "score": 0.5},
+        {"key": "c", "captions": ["a car"], "caption": "what another program wrote"},
+        {"key": "d", "visible-only": "the sky"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entries, problems = read_sidecar(path)
+    assert list(entries) == ["a", "b", "c", "d"]
+    assert [problem.item for problem in problems] == [f"{path}:1", f"{path}:4"]
+    assert "'caption' is not read" in problems[0].detail
+    assert "captions" in problems[0].detail.replace("'caption'", "")
+    assert "visible_only" in problems[1].detail
