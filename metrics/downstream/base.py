@@ -11,12 +11,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from tgfbench.benchmark.errors import UsageError
 from tgfbench.metrics.card import MetricInfo
 
 Mode = Literal["frozen", "retrain"]
@@ -138,6 +140,7 @@ class Task(ABC):
         metrics: cards of the metrics, in the order of tables.
         labels: what an image must have to be of use: one without a box file or label map is left out of the set and
             counted, never taken for an image without objects.
+        packages: what must be importable before anything can be done.
         extra: the group of packages to install, for the message where one is missing.
     """
 
@@ -146,16 +149,19 @@ class Task(ABC):
     version: ClassVar[int]
     metrics: ClassVar[tuple[MetricInfo, ...]]
     labels: ClassVar[Literal["boxes", "segmentation"]]
+    packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = "downstream"
 
     @classmethod
-    @abstractmethod
     def require(cls) -> None:
-        """Check that the libraries can be imported.
+        """Check that the libraries are installed; imports nothing.
 
         Raises:
             UsageError: one is missing; says what to install.
         """
+        if missing := [name for name in cls.packages if find_spec(name) is None]:
+            found = f"{' and '.join(missing)} not installed"
+            raise UsageError(f"evaluating {cls.name}", found=found, hint=f"pip install 'tgfbench[{cls.extra}]'")
 
     @classmethod
     @abstractmethod

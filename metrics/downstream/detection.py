@@ -18,7 +18,7 @@ from tgfbench.metrics.card import MetricInfo
 from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet, Outcome, Progress, Recipe, Task
 from tgfbench.metrics.downstream.class_names import match_classes
 from tgfbench.metrics.downstream.recipes import read_recipe
-from tgfbench.metrics.downstream.ultralytics_library import import_ultralytics, missing_packages
+from tgfbench.metrics.downstream.ultralytics_library import import_ultralytics
 
 if TYPE_CHECKING:
     from tgfbench.metrics.downstream.detection_prediction import Found
@@ -104,6 +104,7 @@ class Detection(Task):
     title: ClassVar[str] = "Object detection"
     version: ClassVar[int] = 1
     labels: ClassVar[Literal["boxes", "segmentation"]] = "boxes"
+    packages: ClassVar[tuple[str, ...]] = ("ultralytics", "pycocotools")
     metrics: ClassVar[tuple[MetricInfo, ...]] = (
         MetricInfo(
             name="AP50",
@@ -148,14 +149,6 @@ class Detection(Task):
             notes="over all classes together, at the confidence of the highest F1 on the tested images",
         ),
     )
-
-    @classmethod
-    def require(cls) -> None:
-        """Check that ultralytics and pycocotools are installed."""
-        missing = missing_packages()
-        if missing:
-            hint = f'pip install "tgfbench[{cls.extra}]"'
-            raise UsageError("evaluating detection", found=f"{' and '.join(missing)} not installed", hint=hint)
 
     @classmethod
     def recipe(cls, name: str, overrides: Mapping[str, Any]) -> DetectionRecipe:

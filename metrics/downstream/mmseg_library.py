@@ -6,18 +6,10 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from tgfbench.benchmark.compat import ensure_mmcv_ops, ensure_torchvision
 from tgfbench.metrics.downstream.offline import offline
-
-PACKAGES = ("mmseg", "mmcv", "mmengine", "ftfy", "transformers")
-
-
-def missing_packages() -> list[str]:
-    """Return what has to be installed before anything can be segmented; imports nothing."""
-    return [name for name in PACKAGES if find_spec(name) is None]
 
 
 def import_mmseg(folder: Path) -> None:

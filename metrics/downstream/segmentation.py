@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.errors import DataError
 from tgfbench.metrics.card import MetricInfo
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress, Task
-from tgfbench.metrics.downstream.mmseg_library import import_mmseg, missing_packages, undisturbed
+from tgfbench.metrics.downstream.mmseg_library import import_mmseg, undisturbed
 from tgfbench.metrics.downstream.recipes import read_recipe
 from tgfbench.metrics.downstream.segmentation_recipe import SegmentationRecipe
 
@@ -40,22 +40,13 @@ class Segmentation(Task):
     title: ClassVar[str] = "Semantic segmentation"
     version: ClassVar[int] = 1
     labels: ClassVar[Literal["boxes", "segmentation"]] = "segmentation"
+    packages: ClassVar[tuple[str, ...]] = ("mmseg", "mmcv", "mmengine", "ftfy", "transformers")
     metrics: ClassVar[tuple[MetricInfo, ...]] = (
         _card("mIoU", "Mean IoU with background", _JACCARD, "Class 0 counts, unless the dataset ignores it."),
         _card("mIoU-fg", "Mean IoU without background", _JACCARD, "Class 0 does not count."),
         _card("mAcc", "Mean class accuracy", _LONG, "Class 0 counts, unless the dataset ignores it."),
         _card("aAcc", "Pixel accuracy", _LONG, "Class 0 counts, unless the dataset ignores it."),
     )
-
-    @classmethod
-    def require(cls) -> None:
-        """Check that the libraries are installed."""
-        if missing := missing_packages():
-            raise UsageError(
-                "preparing the task segmentation",
-                found=f"not installed: {', '.join(missing)}",
-                hint=f"pip install 'tgfbench[{cls.extra}]'",
-            )
 
     @classmethod
     def recipe(cls, name: str, overrides: Mapping[str, Any]) -> SegmentationRecipe:

@@ -6,19 +6,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from tgfbench.benchmark.compat import ensure_torchvision
 from tgfbench.metrics.downstream.offline import offline
 
-PACKAGES = ("ultralytics", "pycocotools")
 _SERVICES = ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "tensorboard", "wandb")
-
-
-def missing_packages() -> list[str]:
-    """Return what has to be installed before anything can be detected; imports nothing."""
-    return [name for name in PACKAGES if find_spec(name) is None]
 
 
 def import_ultralytics(folder: Path) -> None:

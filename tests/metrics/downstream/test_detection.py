@@ -373,6 +373,6 @@ def test_it_stays_off_the_network_silent_and_out_of_the_home_folder(recipe: Dete
 
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     Detection.require()
-    monkeypatch.setattr("tgfbench.metrics.downstream.ultralytics_library.PACKAGES", ("json", "no_such_package"))
+    monkeypatch.setattr(Detection, "packages", ("json", "no_such_package"))
     with pytest.raises(UsageError, match=r"(?s)no_such_package not installed.*tgfbench\[downstream\]"):
         Detection.require()

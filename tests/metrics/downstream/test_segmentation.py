@@ -378,6 +378,6 @@ def test_nothing_leaves_the_given_folder(images: LabelledSet, tmp_path: Path) ->
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tgfbench.metrics.downstream.mmseg_library.PACKAGES", ("mmseg", "no_such_package"))
+    monkeypatch.setattr(Segmentation, "packages", ("mmseg", "no_such_package"))
     with pytest.raises(UsageError, match=r"no_such_package(.|\n)*tgfbench\[downstream\]"):
         Segmentation.require()
