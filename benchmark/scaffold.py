@@ -79,7 +79,9 @@ A fusion method for tgfbench.
     pip install -e .
     tgfbench list methods
     tgfbench run -m {name},baselines -d sample
-    pytest
+    pip install pytest && pytest
+
+After a change of the code: `tgfbench run … --overwrite always`, or another `version` in the card.
 """
 
 
