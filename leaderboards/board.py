@@ -14,8 +14,8 @@ Rules, in one place:
   With fewer than two comparable rows nothing is ranked.
 * **Seeds**: where a key stands for a training with its test (``seed N``), seeds take the place of images, and rows
   may have different ones. Each mean is over the row's own seeds. Ranks, marks and tests are over the *compared* seeds,
-  those that more than half of the rows have; a row that lacks one of them is listed unranked. So a row with few seeds
-  neither gains from a lucky one nor takes the tests from the others.
+  those that more than half of the rows have; a row that lacks one of them is listed unranked. So, while most rows have
+  several seeds, a row with one neither gains from a lucky one nor takes the tests from the others.
 * **Order**: by average rank, then label; unranked rows; source rows. It does not depend on the order of the input.
 """
 
