@@ -228,5 +228,4 @@ def _folded(norm: ChannelNorm, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
 def _enlarged(x: Tensor, factor: int) -> Tensor:
     """Return (H f, W f, C) of (H, W, C)."""
     out = F.interpolate(as_image(x), scale_factor=factor, mode="bilinear", align_corners=False)
-    # A map of one pixel has no order of axes that a kernel could keep.
-    return out[0].permute(1, 2, 0).contiguous()
+    return out[0].permute(1, 2, 0)

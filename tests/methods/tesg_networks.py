@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from golden import fill
@@ -11,7 +13,7 @@ from tgfbench.methods.tesg.network import TeSGNetwork, build_network
 
 
 def untrained(
-    size: str = "tiny", dtype: torch.dtype = torch.float32, *, neutral: bool = True, **config: int
+    size: str = "tiny", dtype: torch.dtype = torch.float32, *, neutral: bool = True, **config: Any
 ) -> TeSGNetwork:
     """A network with the weights of the golden cases, where temperatures are neutral, or with every parameter drawn."""
 
