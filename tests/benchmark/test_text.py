@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
-from tgfbench.benchmark.text import CLIP, MiniLM, TextEncoder, load_text_encoder
+from tgfbench.benchmark.text import CLIP, FeatureFiles, MiniLM, TextEncoder, load_text_encoder
 
 
 class Letters(TextEncoder):
@@ -49,6 +50,23 @@ def test_each_distinct_text_is_computed_once_and_kept_on_disk(cache: Path) -> No
     third = Letters()
     assert torch.equal(third.encode(["ab"]).tokens, features.tokens[:1])
     assert third.computed == ["ab"]
+
+
+@pytest.mark.parametrize("kept", [0, 60, -30])
+def test_a_damaged_file_of_the_cache_is_made_again(kept: int, cache: Path) -> None:
+    expected = Letters().encode(["ab"]).tokens
+    (path,) = cache.rglob("*.npz")
+    path.write_bytes(path.read_bytes()[:kept])
+    assert torch.equal(Letters().encode(["ab"]).tokens, expected)
+
+
+def test_feature_files_that_are_no_arrays_are_named(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, feature=np.ones((1, 4)))
+    for content in (buffer.getvalue(), buffer.getvalue()[:60], b"PK\x03\x04", b"", b"garbage"):
+        (tmp_path / "feature.npy").write_bytes(content)
+        with pytest.raises(DataError, match=r"(?s)feature\.npy.*shape \(L, 4\)"):
+            FeatureFiles(tmp_path / "feature.npy", 4).read("scene")
 
 
 def test_an_unwritable_cache_costs_nothing_but_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
