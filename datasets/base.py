@@ -98,6 +98,7 @@ class TrainingUse(BaseModel):
         method: the method, as its paper names it.
         split: the split it was trained on; ``all`` where the source names none.
         note: how much of it, or through which other dataset.
+        images_of: where that split holds images of only some of the datasets that this one is derived from: which.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,6 +106,7 @@ class TrainingUse(BaseModel):
     method: str
     split: str = "train"
     note: str = ""
+    images_of: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.method} ({', '.join(filter(None, (self.split, self.note)))})"

@@ -43,7 +43,7 @@ class IVT(PairedDataset):
         layout="ivt/IVT_train/{ir,vis}/N.png, IVT_train/text/N_K.txt with K = 1 to 5, "
         "IVT_train/association/IVT_LLVIP_2000_imageIndex_N_textIndex_K/, and "
         "ivt/IVT_test_{LLVIP,RoadScene,TNO}/{ir,vis}",
-        used_in_training_by=(TrainingUse(method="TextFusion"),),
+        used_in_training_by=(TrainingUse(method="TextFusion", images_of=("llvip",)),),
         known_problems=(
             "Numbers do not tell which image of LLVIP, RoadScene or TNO a pair is.",
             "The training pairs are LLVIP: a method trained on them has seen LLVIP scenes.",

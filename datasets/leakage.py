@@ -73,6 +73,8 @@ def seen_in_training(
         if not _comes_from(derived, origin):
             continue
         for use in _uses(other, method):
+            if use.images_of and normalise(info.name) not in map(normalise, use.images_of):
+                continue
             # Where splits were mixed, any pair of one dataset may be in the training part of the other.
             if not derived.keeps_splits or split in (use.split, EVERYTHING) or use.split == EVERYTHING:
                 shared = f"trained on {other.name}, split {_said(use)}, which shares images with {info.name}"

@@ -23,7 +23,9 @@ def info(name: str, **more: object) -> DatasetInfo:
 BASE = info("base", used_in_training_by=(TrainingUse(method="My-Net"), TrainingUse(method="vague", split="all")))
 MIXED = info("mixed", derived_from=("base",), used_in_training_by=(TrainingUse(method="mixer"),))
 REPACKED = info("re-packed", derived_from=("base",), keeps_splits=True, used_in_training_by=(TrainingUse(method="r"),))
-KNOWN = {card.name: card for card in (BASE, MIXED, REPACKED)}
+PART = TrainingUse(method="choosy", images_of=("base",))
+TWOFOLD = info("two-fold", derived_from=("base", "re-packed"), used_in_training_by=(PART,))
+KNOWN = {card.name: card for card in (BASE, MIXED, REPACKED, TWOFOLD)}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,9 @@ KNOWN = {card.name: card for card in (BASE, MIXED, REPACKED)}
         ("my-net", "repacked", "train", ["possible"]),
         ("r", "base", "test", []),
         ("vague", "repacked", "test", ["possible"]),
+        ("choosy", "base", "test", ["possible"]),
+        ("choosy", "repacked", "test", []),
+        ("choosy", "twofold", "train", ["seen"]),
     ],
 )
 def test_cards_tell_what_was_seen(method: str, dataset: str, split: str, levels: list[str]) -> None:
@@ -53,6 +58,8 @@ def test_cards_tell_what_was_seen(method: str, dataset: str, split: str, levels:
 def test_registered_cards_are_the_default() -> None:
     assert seen_in_training("film", "msrs", "train")[0].level == "seen"
     assert seen_in_training("film", "msrs", "test") == ()
+    assert seen_in_training("textfusion", "tno", "test") == ()
+    assert seen_in_training("textfusion", "llvip", "test")[0].level == "possible"
 
 
 def changed(image: np.ndarray, how: str) -> np.ndarray:
