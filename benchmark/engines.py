@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tgfbench.benchmark.compat import keep_freed_memory
-from tgfbench.benchmark.errors import MethodError, MetricError, TgfbenchError, UsageError
+from tgfbench.benchmark.errors import MethodError, MetricError, TgfbenchError, UsageError, raised
 from tgfbench.benchmark.images import read_visible
 from tgfbench.benchmark.store import Image
 
@@ -257,9 +257,9 @@ def fuse_sample(method: Any, sample: Sample, text: str, mask: np.ndarray | None 
             fused = method.fuse(batch)
     except TgfbenchError:
         raise
-    # A method may be anybody's code: whatever it raises belongs to this image.
-    except Exception as error:
-        raise MethodError(doing, found=f"{type(error).__name__}: {error}", expected="a fused image") from error
+    # A method may be anybody's code: whatever it raises, its own exit included, belongs to this image.
+    except (Exception, SystemExit) as error:
+        raise MethodError(doing, found=raised(error), expected="a fused image") from error
     expected = (1, 3, *sample.infrared.shape)
     if not isinstance(fused, torch.Tensor) or tuple(fused.shape) != expected or fused.dtype != torch.float32:
         found = f"{fused.dtype} {tuple(fused.shape)}" if isinstance(fused, torch.Tensor) else type(fused).__name__

@@ -7,6 +7,7 @@ metric), what was found, what was expected, and what to try next.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 MAX_LISTED = 20
@@ -69,6 +70,12 @@ class MethodError(TgfbenchError):
 
 class MetricError(TgfbenchError):
     """A metric refuses its inputs: wrong shape or dtype, too small, non-finite."""
+
+
+def raised(error: BaseException) -> str:
+    """Return what somebody else's code raised, and the line of it that did."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -6,14 +6,13 @@ Everything that can be refused is refused here, before anything is computed.
 from __future__ import annotations
 
 import hashlib
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tgfbench.benchmark.errors import PluginError, TgfbenchError, UsageError, WeightsError
+from tgfbench.benchmark.errors import PluginError, TgfbenchError, UsageError, WeightsError, raised
 from tgfbench.benchmark.store import Run
 
 if TYPE_CHECKING:
@@ -99,10 +98,9 @@ class MethodRequest:
             raise
         # A method may be anybody's code: whatever its constructor raises is said in its name.
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
             raise PluginError(
                 doing,
-                found=f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})",
+                found=raised(error),
                 expected="a constructor that works",
                 hint="repair the method; all other names keep working",
             ) from error

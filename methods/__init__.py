@@ -32,9 +32,12 @@ __all__ = [
 
 
 def _check(loaded: object) -> str | None:
-    from tgfbench.methods.base import FusionMethod
+    from tgfbench.methods.base import FusionMethod, MethodInfo
 
-    return subclass_of(FusionMethod)(loaded)
+    problem = subclass_of(FusionMethod)(loaded)
+    if problem is None and not isinstance(getattr(loaded, "info", None), MethodInfo):
+        problem = f"{getattr(loaded, '__qualname__', loaded)} has no card: its `info` must be a MethodInfo"
+    return problem
 
 
 METHODS: Registry[type[FusionMethod]] = Registry("methods", _check)

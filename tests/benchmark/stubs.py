@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -41,14 +42,18 @@ class Mean(FusionMethod):
         name="stub-mean", title="Mean", text_use="test", default_text="default words"
     )
 
-    def __init__(self, *, nan_on: str = "", raise_on: str = "", delay: float = 0.0, **common: object) -> None:
+    def __init__(
+        self, *, nan_on: str = "", raise_on: str = "", exit_on: str = "", delay: float = 0.0, **common: object
+    ) -> None:
         super().__init__(**common)
-        self.nan_on, self.raise_on, self.delay = nan_on, raise_on, delay
+        self.nan_on, self.raise_on, self.exit_on, self.delay = nan_on, raise_on, exit_on, delay
 
     def fuse(self, batch: FusionBatch) -> Tensor:
         time.sleep(self.delay)
         if self.raise_on in batch.keys:
             raise ZeroDivisionError("on purpose")
+        if self.exit_on in batch.keys:
+            sys.exit("on purpose")
         fused = (batch.visible + batch.infrared) / 2
         fused = torch.stack([f * 0.999 ** len(t) for f, t in zip(fused, batch.texts, strict=True)])
         return fused * float("nan") if self.nan_on in batch.keys else fused

@@ -158,8 +158,13 @@ def test_overwrite_modes(go: Go) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"nan_on": "p03"}, "non-finite values"), ({"raise_on": "p03"}, "ZeroDivisionError: on purpose")],
-    ids=["nan", "raises"],
+    [
+        ({"nan_on": "p03"}, "non-finite values"),
+        ({"raise_on": "p03"}, "ZeroDivisionError: on purpose"),
+        ({"raise_on": "p03"}, "stubs.py, line "),
+        ({"exit_on": "p03"}, "SystemExit: on purpose"),
+    ],
+    ids=["nan", "raises", "where", "exits"],
 )
 def test_a_failing_image_is_named_and_the_rest_is_stored(go: Go, options: dict[str, str], message: str) -> None:
     report = go(**options)
@@ -299,6 +304,11 @@ class Abstract(FusionMethod):
     info: ClassVar[MethodInfo] = MethodInfo(name="abstract", title="Abstract")
 
 
+class Bare(FusionMethod):
+    def fuse(self, batch):
+        return batch.visible
+
+
 class Pretends(FusionMethod):
     info: ClassVar[MethodInfo] = MethodInfo(name="tesg", title="Pretends")
 
@@ -312,6 +322,7 @@ class Pretends(FusionMethod):
     [
         ("raises", "Raises", ["KeyError", "no such layer", "broken.py, line 10"]),
         ("abstract", "Abstract", ["TypeError", "fuse"]),
+        ("bare", "Bare", ["Bare", "no card", "MethodInfo"]),
         ("pretends", "Pretends", ["'tesg'", "tgfbench 0.1.0"]),
     ],
 )
