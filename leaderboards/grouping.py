@@ -57,7 +57,8 @@ class Group:
 def group_runs(runs: pd.DataFrame, scores: pd.DataFrame, expected: dict[str, tuple[str, ...]]) -> list[Group]:
     """Divide the runs of one dataset, split and protocol into groups, the main one first.
 
-    The main group has the most images; among equals the newest metric versions, then the most runs, then the newest.
+    The main group has the most images; among equals the fewest missing, then the newest metric versions, then the most
+    runs, then the newest.
 
     Args:
         runs: cleaned runs of one dataset and split, those without any score included.
@@ -84,7 +85,7 @@ def group_runs(runs: pd.DataFrame, scores: pd.DataFrame, expected: dict[str, tup
                     f"not ranked: {plain_label(row)} (run {run}): {row['images']} of "
                     f"{row['images']} {unit_of(fullest.expected)}s missing"
                 )
-    groups.sort(key=lambda g: (-len(g.keys), -g.asked, g.generation, -len(g.labels), -g.finished.value, g.fingerprint))
+    groups.sort(key=lambda g: (-len(g.keys), g.asked, g.generation, -len(g.labels), -g.finished.value, g.fingerprint))
     for group in groups:
         # The main group differs from nothing; what it lacks is a remark about it.
         (group.notes if group is groups[0] else group.differences).extend(_differences(group, groups[0]))
@@ -246,7 +247,9 @@ def _differences(group: Group, main: Group) -> list[str]:
     mine, others = set(group.expected), set(main.expected)
     unit = unit_of(mine)
     if group.fingerprint != main.fingerprint:
-        if mine == others:
+        if mine == others and group.asked != main.asked:
+            found.append(f"asked for {counted(group.asked, unit)} instead of {main.asked}")
+        elif mine == others:
             found.append(
                 "other image content under the same names: "
                 f"data fingerprint {group.fingerprint[:12]} instead of {main.fingerprint[:12]}"

@@ -120,6 +120,19 @@ def test_a_limited_run_gets_its_own_board_that_says_so(store):
     assert other.differences == ("12 of 24 images (as run with --limit 12)",)
 
 
+def test_a_folder_with_a_few_of_the_images_does_not_take_the_board_of_those_who_were_asked_for_these(store):
+    for method in "ab":
+        store.run(method, {"EN": [1, 2]}, fingerprint="1" * 64)
+    store.run("folder", {"EN": [3, 4]}, fingerprint="2" * 64, images=50, finished_at="2025-04-01T12:00:00+00:00")
+    main, other = build_boards(*store.frames)
+    assert set(main.rows["method"]) == {"a", "b"}
+    assert main.differences == ()
+    assert other.differences == (
+        "asked for 50 images instead of 2",
+        "missing scores for 48 images: 48 that no run has scored",
+    )
+
+
 def test_other_content_under_the_same_names_is_another_image_set(store):
     store.run("a", {"VIF": [1.0, 1.0]}, fingerprint="1" * 64, finished_at="2025-01-01T00:00:00Z")
     store.run("b", {"VIF": [2.0, 2.0]}, fingerprint="2" * 64, finished_at="2025-01-02T00:00:00Z")
