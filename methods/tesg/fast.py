@@ -29,7 +29,7 @@ from tgfbench.methods._fast import (
 )
 from tgfbench.methods.tesg.network import GDFN, MGCA, MULTIPLE, TDAF, ChannelNorm, TeSGNetwork, TransformerBlock
 
-CPU_NUMBERS = 2**17
+CPU_NUMBERS = 2**18
 """Numbers of a strip on the CPU, whose widest maps have four times as many; elsewhere the image is one strip."""
 
 
