@@ -190,7 +190,7 @@ PRESETS = (
     Preset(
         "text-guided",
         "How good are the images when the text says what matters?",
-        ("ems-lite", "ivt", "vlf", "llvip", "msrs"),
+        ("sample", "ems-lite", "ivt", "vlf", "llvip", "msrs"),
         {"correct": _CORE, AUDIT: _AUDIT},
         prompted=True,
     ),

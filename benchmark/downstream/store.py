@@ -43,8 +43,11 @@ class Work(StoredFolder):
         return self.folder / "predictions"
 
     def finished(self) -> bool:
-        """Tell whether the numbers are there."""
-        return bool(self.read_json().get("finished_at")) and (self.folder / "metrics.csv").is_file()
+        """Tell whether all its numbers are there."""
+        content = self.read_json()
+        if not content.get("finished_at") or not (self.folder / "metrics.csv").is_file():
+            return False
+        return {("", card["name"]) for card in content.get("metrics", ())} <= set(self.read_metrics())
 
     def write_metrics(self, outcome: Outcome) -> None:
         """Write ``metrics.csv``; the class is empty for values over all classes."""

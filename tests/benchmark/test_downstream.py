@@ -124,6 +124,16 @@ def test_a_second_time_nothing_is_done(run: Run, tmp_path: Path, capsys: pytest.
     assert first[first.index("method") : first.index("written")] in again
 
 
+def test_numbers_that_are_gone_are_computed_again(run: Run, tmp_path: Path) -> None:
+    assert run(methods="visible") == 0
+    (work,) = works(tmp_path).values()
+    before = (work.folder / "metrics.csv").read_text()
+    (work.folder / "metrics.csv").write_text(before.splitlines(keepends=True)[0])
+    assert run(methods="visible") == 0
+    assert (work.folder / "metrics.csv").read_text() == before
+    assert len(trainings(tmp_path)) == 1
+
+
 def test_another_seed_trains_again_and_gives_rows_of_its_own(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

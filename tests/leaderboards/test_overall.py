@@ -103,7 +103,7 @@ AUDITED = {"Specificity": [0.1, 0.2], "Text moves": [3.0, 4.0]}
 
 
 def test_the_text_guided_preset_holds_the_audit_beside_the_quality(store):
-    for dataset in ("ivt", "vlf"):
+    for dataset in ("sample", "vlf"):
         for method in ("first", "second"):
             store.run(method, {"VIF": [1.0, 2.0]}, protocol="correct", dataset=dataset)
             for day, factor in (("02", 1.0), ("01", 9.0)):
@@ -116,11 +116,11 @@ def test_the_text_guided_preset_holds_the_audit_beside_the_quality(store):
     preset = find_preset("text-guided")
     frames = preset.select(*store.frames)
     boards = build_boards(*frames)
-    assert [(board.dataset, board.protocol) for board in boards] == [("ivt", "correct"), ("vlf", "correct")]
+    assert [(board.dataset, board.protocol) for board in boards] == [("sample", "correct"), ("vlf", "correct")]
     assert list(boards[0].means.columns) == ["VIF", "audit Specificity"]
     assert boards[0].means["audit Specificity"].tolist() == pytest.approx([0.15, 0.15]), "the newest audit"
     assert [overall.group for overall in overall_boards(boards)] == [QUALITY, TEXT]
-    assert "on ivt: first: does little; second: does little." in preset.introduction(frames[0])[2]
+    assert "on sample: first: does little; second: does little." in preset.introduction(frames[0])[2]
 
 
 def test_an_audit_of_other_images_or_options_keeps_its_own_board(store):
