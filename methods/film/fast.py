@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import ChannelGram, depthwise, entered_strips, fold_affine, strips
+from tgfbench.methods._fast import attend_channels, feed_forward_gated, fold_affine, strips
 from tgfbench.methods.film.network import (
     GRID,
     HEADS,
@@ -115,24 +115,11 @@ def mean_answer(attention: nn.MultiheadAttention, text: Tensor, tokens: Tensor) 
 
 def _block(block: RestormerBlock, x: Tensor, rows: int) -> Tensor:
     """Return a Restormer block's output for (H, W, C), which is overwritten."""
-    channels = x.shape[-1]
-    gram = ChannelGram(channels, HEADS, x)
-    values = torch.empty_like(x)
-    for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm1, block.attn.qkv)):
-        q, k, values[start:stop] = depthwise(strip, block.attn.qkv_dwconv.weight).chunk(3, dim=-1)
-        gram.add(q.flatten(0, 1), k.flatten(0, 1))
-    mixing = gram.mixing(block.attn.temperature, block.attn.project_out.weight)
-    x.view(-1, channels).addmm_(values.view(-1, channels), mixing.t())
-
-    # Gate and value apart: each is consecutive in memory and smaller than the cache.
-    enter = zip(*(part.chunk(2) for part in _folded(block.norm2, block.ffn.project_in)), strict=True)
-    to_gate, to_value = block.ffn.dwconv.weight.chunk(2)
-    leave = block.ffn.project_out.weight.flatten(1)
-    out = values
-    for start, stop, (gate, value) in entered_strips(x, rows, *enter):
-        hidden = F.gelu(depthwise(gate, to_gate)).mul_(depthwise(value, to_value)).flatten(0, 1)
-        unchanged, target = (image[start:stop].view(-1, channels) for image in (x, out))
-        torch.addmm(unchanged, hidden, leave.t(), out=target)
+    attn, out = block.attn, torch.empty_like(x)
+    entry = _folded(block.norm1, attn.qkv)
+    attend_channels(x, out, rows, entry, attn.qkv_dwconv.weight, attn.temperature, attn.project_out.weight)
+    entry = _folded(block.norm2, block.ffn.project_in)
+    feed_forward_gated(x, out, rows, entry, block.ffn.dwconv.weight, block.ffn.project_out.weight)
     return out
 
 

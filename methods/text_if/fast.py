@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import ChannelGram, as_image, depthwise, entered_strips, fold_affine, normed_strips
+from tgfbench.methods._fast import as_image, attend_channels, fold_affine, normed_strips
 from tgfbench.methods._winograd import winograd_convolve, winograd_kernel
 from tgfbench.methods.text_if.network import (
     LEVELS,
@@ -145,7 +145,10 @@ class FastTextIF:
         other = torch.empty_like(x)
         for block in blocks:
             assert isinstance(block, TransformerBlock)
-            _attend(block, x, other, rows)
+            entry, attend = _folded(block.norm1, block.attn.qkv), block.attn
+            attend_channels(
+                x, other, rows, entry, attend.qkv_dwconv.weight, attend.temperature, attend.project_out.weight
+            )
             self._feed_forward(block, x, other, rows)
             x, other = other, x
         return x
@@ -170,17 +173,6 @@ def _entry(block: TransformerBlock, winograd: bool) -> Tensor:
     enter = torch.cat([projection, bias[:, None]], dim=1)
     weight = torch.einsum("ohyx,hc->ocyx", block.ffn.dwconv.weight.double(), enter.double()).to(enter.dtype)
     return winograd_kernel(weight) if winograd else weight
-
-
-def _attend(block: TransformerBlock, x: Tensor, values: Tensor, rows: int) -> None:
-    """Replace (H, W, C) by the first half of a block's output for it; ``values`` is a map of that shape to use."""
-    channels = x.shape[-1]
-    gram = ChannelGram(channels, len(block.attn.temperature), x)
-    for start, stop, (strip,) in entered_strips(x, rows, _folded(block.norm1, block.attn.qkv)):
-        q, k, values[start:stop] = depthwise(strip, block.attn.qkv_dwconv.weight).chunk(3, dim=-1)
-        gram.add(q.flatten(0, 1), k.flatten(0, 1))
-    mixing = gram.mixing(block.attn.temperature, block.attn.project_out.weight)
-    x.view(-1, channels).addmm_(values.view(-1, channels), mixing.t())
 
 
 def _folded(norm: ChannelNorm, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
