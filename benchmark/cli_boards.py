@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from tgfbench.benchmark.cli_options import DataRoot, Out, split_names
+from tgfbench.benchmark.errors import counted
 
 boards_app = typer.Typer()
 
@@ -101,7 +102,7 @@ def validate(
         print(f"problem: {problem}")
     if len(found.problems) > 20:
         print(f"… {len(found.problems)} problems in all")
-    print(f"{'not valid' if found.problems else 'valid'}, {found.recomputed} scores recomputed")
+    print(f"{'not valid' if found.problems else 'valid'}, {counted(found.recomputed, 'score')} recomputed")
     if found.problems:
         raise typer.Exit(1)
 
@@ -115,7 +116,7 @@ def import_file(
     from tgfbench.benchmark.submission import import_submission, read_submission
 
     run = import_submission(read_submission(file), out, file.name)
-    print(f"imported {len(run.scores)} scores → {run.folder}")
+    print(f"imported {counted(len(run.scores), 'score')} → {run.folder}")
 
 
 def _name_of(run: str) -> str:

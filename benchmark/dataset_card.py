@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tgfbench.benchmark.errors import PluginError
+from tgfbench.benchmark.errors import PluginError, counted
 from tgfbench.benchmark.registry import normalise
 from tgfbench.datasets.sources import SOURCES
 
@@ -60,7 +60,7 @@ def card_rows(info: DatasetInfo, datasets: Mapping[str, DatasetInfo], methods: I
 def _split(info: DatasetInfo, split: str) -> str:
     count = info.counts.get(split)
     default = " (taken unless another is named)" if split == info.splits[0] and len(info.splits) > 1 else ""
-    return f"{split}: {count} pairs{default}" if count is not None else f"{split}{default}"
+    return f"{split}: {counted(count, 'pair')}{default}" if count is not None else f"{split}{default}"
 
 
 def _segmentation(info: DatasetInfo) -> list[str]:
@@ -84,7 +84,8 @@ def _training(info: DatasetInfo, datasets: Mapping[str, DatasetInfo]) -> list[st
 def _weights(info: DatasetInfo, methods: Iterable[MethodInfo]) -> list[str]:
     """Say which weights that come with tgfbench have seen pairs of this dataset: boards mark them."""
     return [
-        f"{method.name}:{weights.name} has seen {len(keys)} pairs of it; boards mark those among the tested ones"
+        f"{method.name}:{weights.name} has seen {counted(len(keys), 'pair')} of it; boards mark those among the "
+        "tested ones"
         for method in methods
         for weights in method.weights
         for name, keys in weights.trained_keys.items()

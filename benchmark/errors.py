@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterable
 
 MAX_LISTED = 20
+MAX_NAMED = 5
+"""Where there may be hundreds and a file names them all."""
 
 
 class TgfbenchError(Exception):
@@ -78,6 +80,18 @@ def raised(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
 
 
+def counted(number: int, noun: str = "image", plural: str = "") -> str:
+    """Return a number with its noun in the right form; ``plural`` where that is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def listed(names: Iterable[str], most: int = MAX_LISTED, separator: str = ", ") -> str:
+    """Join names; of more than ``most`` the first ones only, with the number of all."""
+    every = list(names)
+    rest = f"{separator}… ({len(every)} in all)" if len(every) > most else ""
+    return separator.join(every[:most]) + rest
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return a hint with the close and the available names for a name that is not known; case does not matter."""
     names = sorted(known)
@@ -87,6 +101,5 @@ def suggest(name: str, known: Iterable[str]) -> str:
     close = [
         found for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5) for found in lowered[match]
     ]
-    listed = ", ".join(names[:MAX_LISTED]) + (f", … ({len(names)} in all)" if len(names) > MAX_LISTED else "")
     did_you_mean = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{did_you_mean}available: {listed or 'none'}"
+    return f"{did_you_mean}available: {listed(names) or 'none'}"

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tgfbench.benchmark.errors import PluginError, TgfbenchError, UsageError, WeightsError, raised
+from tgfbench.benchmark.errors import MAX_LISTED, PluginError, TgfbenchError, UsageError, WeightsError, raised
 from tgfbench.benchmark.store import Run
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class PlannedRun:
             "tags": list(info.tags),
             "seen_in_training": seen,
             "training_note": note,
-            "problems": [f"{p.kind}: {p.item}: {p.detail}" for p in self.dataset.problems],
+            "problems": [*map(str, self.dataset.problems)],
         }
 
 
@@ -325,8 +325,7 @@ def plan_runs(specs: Sequence[RunSpec], root: Path) -> list[PlannedRun]:
         if not dataset.keys:
             raise UsageError(
                 f"planning runs on {dataset.info.name}, split {dataset.split}",
-                found="no usable pair"
-                + "".join(f"\n    {p.kind}: {p.item}: {p.detail}" for p in dataset.problems[:20]),
+                found="no usable pair" + "".join(f"\n    {problem}" for problem in dataset.problems[:MAX_LISTED]),
                 expected="at least one pair",
                 hint=dataset.info.layout,
             )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tgfbench.benchmark.engines import Engine, LocalEngine, Outcome, Work
+from tgfbench.benchmark.errors import MAX_NAMED, counted, listed
 from tgfbench.benchmark.plan import Overwrite, PlannedRun
 from tgfbench.benchmark.store import Run
 
@@ -112,7 +113,8 @@ def _prepare(planned: PlannedRun, overwrite: Overwrite, report: RunReport) -> di
     run.adopt_images(planned.dataset.keys)
     changed = run.drop_changed_images()
     if changed:
-        report.warnings.append(f"{len(changed)} fused images changed or vanished since; made again: {_some(changed)}")
+        gone = f"{counted(len(changed), 'fused image')} changed or vanished since"
+        report.warnings.append(f"{gone}; made again: {listed(changed, MAX_NAMED)}")
     if overwrite == "always":
         run.forget(planned.dataset.keys)
     content = run.read_json()
@@ -122,12 +124,13 @@ def _prepare(planned: PlannedRun, overwrite: Overwrite, report: RunReport) -> di
         versions[protocol.name] = {**stored.get(protocol.name, {}), **protocol.versions()}
         outdated = [m for m, v in protocol.versions().items() if stored.get(protocol.name, {}).get(m, v) != v]
         if outdated:
-            report.warnings.append(f"new version of {_some(outdated)} ({protocol.name}): measured again")
+            renewed = listed(outdated, MAX_NAMED)
+            report.warnings.append(f"new version of {renewed} ({protocol.name}): measured again")
             run.forget_scores(protocol.name, outdated)
         compared = [m for m in protocol.metrics if "confidence" in protocol.info(m).needs]
         if compared and content.get("text_references", "") != planned.text_references_hash:
             run.forget_scores(protocol.name, compared)
-    report.warnings += [f"{p.kind}: {p.item}: {p.detail}" for p in planned.dataset.problems]
+    report.warnings += map(str, planned.dataset.problems)
     run.folder.mkdir(parents=True, exist_ok=True)
     run.save(planned.dataset.keys, {p.name: list(p.metrics) for p in planned.protocols})
     return versions
@@ -247,7 +250,3 @@ def _git_revision() -> str:
 def now() -> str:
     """Return the time of day in ISO form, UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

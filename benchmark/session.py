@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tgfbench.benchmark.engines import fuse_sample, make_engine
-from tgfbench.benchmark.errors import MAX_LISTED, DataError, TgfbenchError, UsageError, suggest
+from tgfbench.benchmark.errors import (
+    MAX_LISTED,
+    MAX_NAMED,
+    DataError,
+    TgfbenchError,
+    UsageError,
+    counted,
+    listed,
+    suggest,
+)
 from tgfbench.benchmark.images import images_by_stem, read_infrared, read_visible, write_png
 from tgfbench.benchmark.plan import MethodRequest, Overwrite, PlannedRun, RunSpec, plan_runs
 from tgfbench.benchmark.profile import profile
+from tgfbench.benchmark.records import FAILURES
 from tgfbench.benchmark.registry import normalise
 from tgfbench.benchmark.results import store_frames
 from tgfbench.benchmark.runner import RunReport, execute
@@ -65,11 +75,12 @@ def run_all(
         with progress_bar(planned.title) as progress:
             report = execute(planned, overwrite=overwrite, engine=engine, progress=progress)
         planned.method.close()
-        _print_report(report)
+        _print_report(report, [*map(str, planned.dataset.problems)])
         extras = unmatched_files(planned)
         if extras:
             report.failures |= {name: "not the name of any pair" for name in extras}
-            console.print(f"  {len(extras)} files match no pair: {escape(', '.join(extras[:MAX_LISTED]))}")
+            matching = f"{counted(len(extras), 'file')} {'matches' if len(extras) == 1 else 'match'} no pair"
+            console.print(f"  {matching}: {escape(listed(extras, MAX_NAMED))}")
         reports.append(report)
     if any(run.run.images for run in planned_runs):
         write_boards(root, ("csv", "md"), quiet=False, datasets={p.run.folder for p in planned_runs})
@@ -77,11 +88,12 @@ def run_all(
     unusable = {p.item for run in planned_runs for p in run.dataset.problems if p.kind in UNUSABLE}
     if failed:
         count = sum(len(report.failures) for report in failed)
-        console.print(f"{count} items failed in {len(failed)} of {len(reports)} runs; all others are stored.")
+        runs = f"{len(failed)} of {counted(len(reports), 'run')}"
+        console.print(f"{counted(count, 'item')} failed in {runs}; all others are stored.")
     elif not any(report.fused or report.measured for report in reports):
         console.print("Nothing was computed: everything asked for was in the store.")
     if unusable:
-        console.print(f"{len(unusable)} pairs could not be used, see above; the boards are without them.")
+        console.print(f"{counted(len(unusable), 'pair')} could not be used, see above; the boards are without them.")
     return not failed and not unusable
 
 
@@ -165,7 +177,8 @@ def take_scores(file: Path, root: Path, *, dataset: str, split: str, protocol: s
     from tgfbench.metrics import load_protocol
 
     runs = store_scores(file, root, dataset=dataset, split=split, protocol=load_protocol(protocol), name=name)
-    console.print(f"{len(runs)} methods with {sum(len(run.scores) for run in runs)} scores stored, without images")
+    scores = counted(sum(len(run.scores) for run in runs), "score")
+    console.print(f"{counted(len(runs), 'method')} with {scores} stored, without images")
     write_boards(root, ("csv", "md"), quiet=False, datasets={run.folder for run in runs})
 
 
@@ -189,7 +202,7 @@ def write_site(root: Path, folder: Path, most_images: int) -> None:
 
     drawn = prediction_frame(root), picture_frame(root)
     pages = build_site(*store_frames(root), image_frame(root), folder, most_images, *drawn)
-    console.print(f"{len(pages)} pages written, open {escape(str(pages[0]))}")
+    console.print(f"{counted(len(pages), 'page')} written, open {escape(str(pages[0]))}")
 
 
 def _of_protocol(
@@ -228,7 +241,7 @@ def fuse_files(request: MethodRequest, visible: Path, infrared: Path, text: str,
             progress(done, len(pairs))
     for key, message in failures.items():
         console.print(f"[red]failed[/] {escape(key)}: {escape(message)}")
-    console.print(f"{len(pairs) - len(failures)} of {len(pairs)} pairs fused into {escape(str(out))}")
+    console.print(f"{len(pairs) - len(failures)} of {counted(len(pairs), 'pair')} fused into {escape(str(out))}")
     return not failures
 
 
@@ -287,7 +300,7 @@ def _pairs(visible: Path, infrared: Path, out: Path) -> Iterator[tuple[str, Path
     if not both:
         raise DataError(f"pairing {visible} with {infrared}", found="no common stem", expected="equal file names")
     if alone:
-        console.print(f"{len(alone)} images have no partner and are left out: {escape(', '.join(alone[:MAX_LISTED]))}")
+        console.print(f"left out, having no partner: {escape(listed(alone))}")
     for stem in both:
         yield stem, ours[stem], theirs[stem], out / f"{stem}.png"
 
@@ -311,25 +324,38 @@ def _print_sizes(planned_runs: Sequence[PlannedRun]) -> None:
         if id(dataset) in seen:
             continue
         seen.add(id(dataset))
-        problems = f", {len(dataset.problems)} problems" if dataset.problems else ""
-        console.print(f"{dataset.info.name}: {len(dataset)} pairs of split {dataset.split}{problems}")
-        for problem in dataset.problems[:MAX_LISTED]:
-            console.print(f"  {problem.kind}: {escape(problem.item)}: {escape(problem.detail)}")
+        problems = f", {counted(len(dataset.problems), 'problem')}" if dataset.problems else ""
+        console.print(f"{dataset.info.name}: {counted(len(dataset), 'pair')} of split {dataset.split}{problems}")
+        # Those that cost a pair first: the rest is worth a note only.
+        named = [str(p) for p in sorted(dataset.problems, key=lambda problem: problem.kind not in UNUSABLE)]
+        _print_first(map(escape, named), planned.run.json_path)
 
 
-def _print_report(report: RunReport) -> None:
+def print_failures(failures: Mapping[str, str], table: Path | None = None) -> None:
+    """Print failures: the first few with their number where a file holds them all."""
+    _print_first((f"[red]failed[/] {escape(key)}: {escape(failures[key])}" for key in sorted(failures)), table)
+
+
+def _print_first(lines: Iterable[str], everything: Path | None) -> None:
+    every, most = list(lines), MAX_NAMED if everything else MAX_LISTED
+    for line in every[:most]:
+        console.print(f"  {line}")
+    if len(every) > most:
+        console.print(f"  … {len(every)} in all" + (f", see {escape(str(everything))}" if everything else ""))
+
+
+def _print_report(report: RunReport, told: Collection[str]) -> None:
+    """Print what happened to a run, but for what was ``told`` of its dataset."""
     title = escape(report.title)
     if report.skipped:
         console.print(f"{title}: left as it is (overwrite never)")
         return
     kept = report.images - report.fused - sum(1 for key in report.failures if key)
-    did = f"fused {report.fused}, already there {max(kept, 0)}, measured {report.measured} values"
+    did = f"fused {report.fused}, already there {max(kept, 0)}, measured {counted(report.measured, 'value')}"
     if not (report.fused or report.measured or report.failures):
-        did = f"all {report.images} images and their scores are there already, nothing recomputed"
+        did = f"{counted(report.images)} already there with all scores, nothing recomputed"
     console.print(f"{title}: {did} ({report.seconds:.1f} s) → {escape(str(report.folder))}")
     for warning in report.warnings:
-        console.print(f"  note: {escape(warning)}")
-    for key in sorted(report.failures)[:MAX_LISTED]:
-        console.print(f"  [red]failed[/] {escape(key)}: {escape(report.failures[key])}")
-    if len(report.failures) > MAX_LISTED:
-        console.print(f"  … {len(report.failures)} failed in all, see {escape(str(report.folder / 'failures.csv'))}")
+        if warning not in told:
+            console.print(f"  note: {escape(warning)}")
+    print_failures(report.failures, report.folder / FAILURES)

@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from tgfbench.benchmark.errors import MAX_LISTED, DataError, UsageError
+from tgfbench.benchmark.errors import MAX_LISTED, DataError, UsageError, counted
 from tgfbench.benchmark.images import write_text
-from tgfbench.benchmark.session import console, progress_bar
+from tgfbench.benchmark.session import console, print_failures, progress_bar
 from tgfbench.datasets import DATASETS, load_dataset
 from tgfbench.datasets.degradations.grammar import parse_entry
 from tgfbench.datasets.roots import ROOT_VARIABLE, make_folder
@@ -51,9 +51,9 @@ def download_dataset(name: str, root: Path | None, archive: Path | None, accept_
     for file, digest in outcome.hashes:
         console.print(f"{escape(file)}: sha256 {digest} (its source publishes none to compare with)")
     if outcome.held:
-        console.print(f"{info.title}: all {outcome.held} pairs are in {escape(str(outcome.folder))} already")
+        console.print(f"{info.title}: all {counted(outcome.held, 'pair')} in {escape(str(outcome.folder))} already")
     elif outcome.files:
-        console.print(f"{info.title}: {outcome.files} files in {escape(str(outcome.folder))}")
+        console.print(f"{info.title}: {counted(outcome.files, 'file')} in {escape(str(outcome.folder))}")
         console.print(f"licence: {'; '.join(filter(None, (info.licence, info.terms)))}")
         console.print(f"next: tgfbench datasets verify {info.name} --data-root {escape(str(data_root))}")
 
@@ -105,7 +105,7 @@ def find_leaks(
             hashed.append(hash_dataset(dataset, progress=progress))
         lost = len(dataset) - len(hashed[-1].keys)
         unread = f", {lost} more cannot be read" if lost else ""
-        console.print(f"{escape(hashed[-1].name)}: {len(hashed[-1].keys)} pairs{unread}")
+        console.print(f"{escape(hashed[-1].name)}: {counted(len(hashed[-1].keys), 'pair')}{unread}")
     rows = []
     for first, second in itertools.combinations(hashed, 2):
         matches = near_duplicates(first, second, threshold)
@@ -143,9 +143,10 @@ def caption_dataset(request: DatasetRequest, model: str, out: Path | None, optio
     make_folder(target.parent, f"captioning {name}")
     with progress_bar(f"captioning {name}") as progress:
         report = caption(dataset, model, target, progress=progress, **options)
-    console.print(f"{report.written} pairs described, {report.kept} left as they were → {escape(str(report.out))}")
-    for key, message in list(report.failed.items())[:MAX_LISTED]:
-        console.print(f"  [red]failed[/] {escape(key)}: {escape(message)}")
+    console.print(
+        f"{counted(report.written, 'pair')} described, {report.kept} left as they were → {escape(str(report.out))}"
+    )
+    print_failures(report.failed)
     return not report.failed
 
 
@@ -178,10 +179,11 @@ def make_references(request: DatasetRequest, model: str, text: str, device: str,
     if made:
         write_text_references(out, made)
         found = sum(reference.confidence > 0 for reference in made.values())
-        console.print(f"{len(made)} references, {found} with a region of the text; made in tgfbench's own way")
+        console.print(
+            f"{counted(len(made), 'reference')}, {found} with a region of the text; made in tgfbench's own way"
+        )
         console.print(f"next: --text-references {escape(str(out))} --confidences {escape(str(out / CONFIDENCES))}")
-    for key, message in list(failed.items())[:MAX_LISTED]:
-        console.print(f"  [red]failed[/] {escape(key)}: {escape(message)}")
+    print_failures(failed)
     return not failed
 
 

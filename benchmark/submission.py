@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tgfbench.benchmark.engines import measure
-from tgfbench.benchmark.errors import DataError, UsageError, suggest
+from tgfbench.benchmark.errors import DataError, UsageError, counted, suggest
 from tgfbench.benchmark.images import read_visible, write_text
 from tgfbench.benchmark.plan import DatasetRequest
 from tgfbench.benchmark.records import run_id, safe_name
@@ -146,7 +146,7 @@ def find_run(root: Path, name: str) -> Run:
         titles = [title for _, title in found]
         raise UsageError(
             f"looking for the run {name} in {root}",
-            found=f"{len(found)} runs" + (f": {', '.join(titles[:20])}" if titles else ""),
+            found=counted(len(found), "run") + (f": {', '.join(titles[:20])}" if titles else ""),
             expected="one run",
             hint="give the run id" if found else suggest(name, [title for _, _, title in named]),
         )

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from tgfbench.benchmark.compat import ensure_torchvision
-from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, suggest
+from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, counted, suggest
 from tgfbench.benchmark.images import write_atomically
 from tgfbench.benchmark.weights import Checkpoint, load_strict, read_checkpoint, sha256_of, state_dict_of
 
@@ -403,7 +403,9 @@ class FeatureFiles:
         path = self.files.get(key) if self.path.is_dir() else self.path
         if path is None:
             doing = f"reading the text feature of {key} from {self.path}"
-            raise DataError(doing, found=f"no {key}.npy among {len(self.files)} files", hint=suggest(key, self.files))
+            raise DataError(
+                doing, found=f"no {key}.npy among {counted(len(self.files), 'file')}", hint=suggest(key, self.files)
+            )
         doing = f"reading the text feature {path}"
         expected = f"finite numbers of shape (L, {self.width}) or (1, L, {self.width})"
         try:

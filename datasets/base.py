@@ -90,6 +90,9 @@ class Problem:
     item: str
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.item}: {self.detail}"
+
 
 class TrainingUse(BaseModel):
     """That a published method was trained on a dataset.

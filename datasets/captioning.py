@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from tgfbench.benchmark.errors import DataError, TgfbenchError, UsageError, WeightsError
+from tgfbench.benchmark.errors import DataError, TgfbenchError, UsageError, WeightsError, counted
 from tgfbench.datasets.base import Dataset, DatasetInfo, Sample, Texts
 from tgfbench.datasets.sidecar import SidecarEntry, merge_entries, read_sidecar, write_sidecar
 from tgfbench.datasets.templates import texts_from_labels
@@ -246,7 +246,7 @@ def _existing_entries(out: Path) -> dict[str, SidecarEntry]:
     if problems:
         raise DataError(
             f"adding captions to {out}",
-            found=f"{len(problems)} lines that cannot be used, the first: {problems[0].item}: {problems[0].detail}",
+            found=f"{counted(len(problems), 'line')} that cannot be used, the first: {problems[0]}",
             expected="a sidecar without errors: rewriting it would lose these lines",
             hint="repair the file, or write to another one",
         )

@@ -11,6 +11,7 @@ from xml.parsers import expat
 
 import numpy as np
 
+from tgfbench.benchmark.errors import counted
 from tgfbench.datasets.base import Labels
 
 MAX_FILE_BYTES = 1_000_000
@@ -152,7 +153,9 @@ def _parse_yolo(data: bytes, shape: tuple[int, int], names: Sequence[str]) -> Fo
             continue
         try:
             if len(fields) != 5:
-                raise ValueError(f"{len(fields)} values, expected 5 (class, centre x, centre y, width, height)")
+                raise ValueError(
+                    f"{counted(len(fields), 'value')}, expected 5 (class, centre x, centre y, width, height)"
+                )
             class_id, x, y, w, h = (float(value) for value in fields)
             if not (class_id.is_integer() and 0 <= class_id < len(names)):
                 raise ValueError(f"class {fields[0]}, expected 0 to {len(names) - 1} ({', '.join(names)})")
@@ -194,7 +197,9 @@ def _parse_kaist(data: bytes, shape: tuple[int, int], names: Sequence[str]) -> F
             continue
         try:
             if len(fields) < 5:
-                raise ValueError(f"{len(fields)} values, expected at least 5 (class, left, top, width, height)")
+                raise ValueError(
+                    f"{counted(len(fields), 'value')}, expected at least 5 (class, left, top, width, height)"
+                )
             class_id = _class_id(fields[0], ids, names)
             left, top, width, height = (float(value) for value in fields[1:5])
             boxes.append(clip_box((left, top, left + width, top + height), shape))

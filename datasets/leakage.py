@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tgfbench.benchmark.errors import TgfbenchError
+from tgfbench.benchmark.errors import TgfbenchError, counted
 from tgfbench.benchmark.registry import normalise
 from tgfbench.datasets import DATASETS
 from tgfbench.datasets.base import Dataset, DatasetInfo, TrainingUse
@@ -106,7 +106,7 @@ def training_overlap(
     if trained_keys:
         of_dataset = {key for trained, keys in trained_keys.items() if _same(trained, name) for key in keys}
         notes = [
-            f"trained on {len(keys)} pairs of {trained}, which shares images with {name}"
+            f"trained on {counted(len(keys), 'pair')} of {trained}, which shares images with {name}"
             for trained, keys in trained_keys.items()
             if not _same(trained, name) and _share_images(trained, name, cards_of)
         ]

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.errors import DataError, counted
 from tgfbench.benchmark.images import IMAGE_SUFFIXES, image_size, read_infrared, read_label_map, read_visible
 from tgfbench.datasets.base import Dataset, Labels, Problem, Sample, Texts
 from tgfbench.datasets.features import FEATURE_SUFFIX, check_features, read_features
@@ -353,11 +353,11 @@ class PairedDataset(Dataset):
             others = [name for name in self.info.splits if name != self.split]
             return DataError(
                 doing,
-                found=f"{total} pairs, none of them in the split {self.split}",
+                found=f"{counted(total, 'pair')}, none of them in the split {self.split}",
                 expected="at least one pair of the split",
                 hint=f"another split ({', '.join(others)}), or fetch the missing images",
             )
-        shown = "".join(f"\n    {p.kind}: {p.item}: {p.detail}" for p in self.problems[:MAX_PROBLEMS_SHOWN])
+        shown = "".join(f"\n    {problem}" for problem in self.problems[:MAX_PROBLEMS_SHOWN])
         hints = (self.explain(folder) for part in parts for folder in (part.visible, part.infrared))
         more = len(self.problems) - MAX_PROBLEMS_SHOWN
         empty = "".join(

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tgfbench.benchmark.errors import DataError, TgfbenchError
+from tgfbench.benchmark.errors import DataError, TgfbenchError, counted
 from tgfbench.benchmark.images import read_visible, write_text
 from tgfbench.datasets.base import Dataset, DatasetInfo, Problem, Sample
 from tgfbench.datasets.hashing import PairHashes, near_duplicates, pair_hash
@@ -128,6 +128,8 @@ class Report:
         sizes = Counter(f"{row.width}x{row.height}" for row in rows).most_common()
         shown = ", ".join(f"{size} ({count})" for size, count in sizes[:5])
         boxed = sum(row.boxes is not None for row in rows)
+        pairs = counted(len(rows), "pair")
+        boxes = counted(sum(self.boxes.values()), "box", "boxes")
         by_class = ", ".join(f"{count} {name}" for name, count in self.boxes.items())
         maps = sum(row.segmentation_classes is not None for row in rows)
         shifts = self.shifts
@@ -138,9 +140,9 @@ class Report:
             *([("splits", ", ".join(map(str, self.splits)))] if len(self.splits) > 1 else []),
             ("sizes", shown + (f", … ({len(sizes)} sizes)" if len(sizes) > 5 else "")),
             ("with captions", str(sum(row.captions > 0 for row in rows))),
-            ("with boxes", f"{boxed}" + (f" ({sum(self.boxes.values())} boxes: {by_class})" if self.boxes else "")),
+            ("with boxes", f"{boxed}" + (f" ({boxes}: {by_class})" if self.boxes else "")),
             ("with label map", str(maps)),
-            ("misregistration", f"{estimate} ({len(shifts)} of {len(rows)} pairs with a confident estimate)"),
+            ("misregistration", f"{estimate} ({len(shifts)} of {pairs} with a confident estimate)"),
             ("problems", str(len(self.problems))),
         ]
 
@@ -331,7 +333,7 @@ def _notes(dataset: Dataset, rows: Sequence[PairRow]) -> list[str]:
         other = [row.key for row in rows if (row.width, row.height) != dataset.info.size]
         if other:
             size = "{}x{}".format(*dataset.info.size)
-            notes.append(f"{len(other)} pairs are not {size} as the card says (first: {other[0]})")
+            notes.append(f"{counted(len(other), 'pair')} not of {size} as the card says (first: {other[0]})")
     odd = sum(row.width % 2 == 1 or row.height % 2 == 1 for row in rows)
     if odd:
         notes.append(f"{odd} pairs have an odd side: pad, do not resize, where metrics are computed")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.errors import DataError, UsageError, counted
 from tgfbench.benchmark.images import MAX_PIXELS
 from tgfbench.datasets.base import Dataset, DatasetInfo, Problem, Sample
 from tgfbench.datasets.features import MAX_FEATURE_VALUES, as_features
@@ -70,7 +70,7 @@ class VLFH5(Dataset):
             problems += [Problem("text", name, "no text features") for name in keys if name not in names[2]]
         self.keys, self.problems = tuple(keys), tuple(problems)
         if not keys:
-            found = f"{len(problems)} entries, none of them usable" if problems else "no entries"
+            found = f"{counted(len(problems), 'entry', 'entries')}, none of them usable" if problems else "no entries"
             raise DataError(f"opening {self.file}", found=found, expected=self.info.layout)
 
     def load(self, key: str) -> Sample:

@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tgfbench.benchmark.errors import counted, listed
 from tgfbench.leaderboards.evidence import Evidence, gather_evidence
 from tgfbench.leaderboards.frames import clean_metrics, clean_runs, clean_scores
-from tgfbench.leaderboards.grouping import Group, counted, group_runs, listed, unit_of
+from tgfbench.leaderboards.grouping import Group, group_runs, unit_of
 
 logger = logging.getLogger(__name__)
 

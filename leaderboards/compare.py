@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tgfbench.benchmark.errors import UsageError, suggest
+from tgfbench.benchmark.errors import UsageError, listed, suggest
 from tgfbench.benchmark.registry import normalise
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.grouping import listed
 from tgfbench.leaderboards.intervals import image_draws, percentile_interval, resampled_means
 from tgfbench.leaderboards.significance import ALPHA, holm, images_needed, signed_rank_tests
 

@@ -11,9 +11,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
+from tgfbench.benchmark.errors import counted
 from tgfbench.leaderboards.board import Board
 from tgfbench.leaderboards.compare import Comparison
-from tgfbench.leaderboards.grouping import counted
 from tgfbench.leaderboards.intervals import LEVEL
 from tgfbench.leaderboards.layout import Cell, Layout, Row, lay_out
 from tgfbench.leaderboards.overall import Overall, overall_boards

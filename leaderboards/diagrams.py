@@ -12,8 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from tgfbench.benchmark.errors import counted
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.grouping import counted
 from tgfbench.leaderboards.significance import Friedman, tie_groups
 from tgfbench.leaderboards.text import visible_text
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tgfbench.benchmark.errors import counted
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.grouping import counted
 from tgfbench.leaderboards.significance import ALPHA
 
 

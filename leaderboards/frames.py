@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.errors import DataError, UsageError, counted
 
 RUN_TEXTS = (
     *("run_id", "dataset", "split", "fingerprint", "method", "title", "weights", "weights_origin", "tags"),
@@ -85,7 +85,7 @@ def clean_scores(scores: pd.DataFrame, run_ids: pd.Index) -> pd.DataFrame:
         DataError: a column is missing, a run is unknown, or an image has two different values of one metric.
     """
     if scores.empty:
-        raise _nothing_stored(f"{len(run_ids)} runs but no score")
+        raise _nothing_stored(f"{counted(len(run_ids), 'run')} but no score")
     _require_columns("scores", scores, SCORE_COLUMNS)
     clean = scores[list(SCORE_COLUMNS)]
     unknown = sorted(set(clean["run_id"].unique()) - set(run_ids))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from tgfbench.benchmark.errors import MAX_LISTED
+from tgfbench.benchmark.errors import counted, listed
 from tgfbench.leaderboards.frames import options_of
 
 _SEED = re.compile(r"seed \d+")
@@ -83,7 +83,7 @@ def group_runs(runs: pd.DataFrame, scores: pd.DataFrame, expected: dict[str, tup
                 row = part.loc[run]
                 fullest.notes.append(
                     f"not ranked: {plain_label(row)} (run {run}): {row['images']} of "
-                    f"{row['images']} {unit_of(fullest.expected)}s missing"
+                    f"{counted(int(row['images']), unit_of(fullest.expected))} missing"
                 )
     groups.sort(key=lambda g: (-len(g.keys), g.asked, g.generation, -len(g.labels), -g.finished.value, g.fingerprint))
     for group in groups:
@@ -97,23 +97,12 @@ def plain_label(row: pd.Series) -> str:
     return f"{row['method']}@{row['weights']}" if row["weights"] else str(row["method"])
 
 
-def listed(names: Iterable[str]) -> str:
-    """Join names with commas, the first 20 only."""
-    every = list(names)
-    return ", ".join(every[:MAX_LISTED]) + (f", … ({len(every)} in all)" if len(every) > MAX_LISTED else "")
-
-
 def unit_of(keys: Iterable[str]) -> str:
     """Return what a key stands for: ``seed`` (``seed N``, a training), ``model`` (``given weights``) or ``image``."""
     every = set(keys)
     if every == {"given weights"}:
         return "model"
     return "seed" if every and all(map(_SEED.fullmatch, every)) else "image"
-
-
-def counted(number: int, noun: str = "image") -> str:
-    """Return a number with its noun in the right form."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _by_versions(run_ids: Iterable[str], versions: dict[str, dict[str, int]]) -> list[list[str]]:
@@ -177,7 +166,7 @@ def _by_images(
             twin = f" (run {run})" if label in groups[0].labels.values() else ""
             number, names = _missing(other)
             named = f" ({names})" if names else ""
-            missing = f"{number} of {other.asked} {unit_of(expected)}s missing"
+            missing = f"{number} of {counted(other.asked, unit_of(expected))} missing"
             groups[0].notes.append(f"not ranked: {label}{twin}: {missing}{named}")
     return groups
 
@@ -255,7 +244,7 @@ def _differences(group: Group, main: Group) -> list[str]:
                 f"data fingerprint {group.fingerprint[:12]} instead of {main.fingerprint[:12]}"
             )
         elif mine < others and group.asked < main.asked:
-            found.append(f"{group.asked} of {main.asked} {unit}s (as run with --limit {group.asked})")
+            found.append(f"{group.asked} of {counted(main.asked, unit)} (as run with --limit {group.asked})")
         else:
             shared = "none" if not mine & others else str(len(mine & others))
             found.append(f"other {unit}s: {len(mine)}, of which {shared} are also among the main board's {len(others)}")

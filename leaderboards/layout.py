@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from tgfbench.benchmark.errors import counted, listed
 from tgfbench.leaderboards.board import Board
 from tgfbench.leaderboards.findings import findings
-from tgfbench.leaderboards.grouping import counted, listed
 from tgfbench.leaderboards.reported import ReportedRow, reported_rows
 from tgfbench.leaderboards.text import decimals_for, number_text, visible_text
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from tgfbench.benchmark.errors import counted
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.grouping import counted
 from tgfbench.leaderboards.render import markdown_text
 from tgfbench.leaderboards.text import visible_text
 

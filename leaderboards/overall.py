@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from tgfbench.benchmark.errors import counted, listed
 from tgfbench.leaderboards.board import Board
-from tgfbench.leaderboards.grouping import counted, listed
 from tgfbench.leaderboards.intervals import board_intervals, percentile_interval, places_of
 from tgfbench.leaderboards.text import visible_text
 

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tgfbench.benchmark.errors import listed
 from tgfbench.leaderboards.board import Board
 from tgfbench.leaderboards.diagrams import INK, critical_difference_diagram, to_bytes
-from tgfbench.leaderboards.grouping import listed
 from tgfbench.leaderboards.text import visible_text
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tgfbench.benchmark.errors import UsageError, suggest
+from tgfbench.benchmark.errors import UsageError, listed, suggest
 from tgfbench.benchmark.registry import normalise
 from tgfbench.leaderboards.frames import options_of
-from tgfbench.leaderboards.grouping import listed, plain_label
+from tgfbench.leaderboards.grouping import plain_label
 
 AUDIT = "audit"
 """Protocol of text-guidance audits: a preset shows their numbers in the rows of the runs they belong to."""

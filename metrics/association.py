@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from tgfbench.benchmark.errors import UsageError, WeightsError
+from tgfbench.benchmark.errors import UsageError, WeightsError, counted
 
 
 class Association(ABC):
@@ -184,7 +184,9 @@ class LabelAssociation(Association):
     def __init__(self, boxes: np.ndarray, names: Sequence[str]) -> None:
         if len(boxes) != len(names):
             raise UsageError(
-                "associating a text with labels", found=f"{len(boxes)} boxes, {len(names)} names", expected="as many"
+                "associating a text with labels",
+                found=f"{counted(len(boxes), 'box', 'boxes')}, {counted(len(names), 'name')}",
+                expected="as many",
             )
         self.boxes, self.names = np.asarray(boxes), tuple(names)
 

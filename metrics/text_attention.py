@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.errors import DataError, counted
 from tgfbench.benchmark.images import images_by_stem, read_infrared
 from tgfbench.metrics.base import Metric, MetricInfo, MetricInputs
 from tgfbench.metrics.qabf import Qabf
@@ -99,7 +99,9 @@ def read_confidences(path: Path, keys: Sequence[str]) -> dict[str, float]:
     found = _from_mat(path, keys, doing) if path.suffix.lower() == ".mat" else _from_csv(path, doing)
     for key in keys:
         if key not in found:
-            raise DataError(doing, found=f"no confidence for {key!r}", expected=f"one for each of {len(keys)} pairs")
+            raise DataError(
+                doing, found=f"no confidence for {key!r}", expected=f"one for each of {counted(len(keys), 'pair')}"
+            )
         if not 0 <= found[key] <= 1:
             raise DataError(doing, found=f"{found[key]} for {key!r}", expected="a number in 0..1")
     return {key: found[key] for key in keys}
@@ -122,7 +124,7 @@ def _from_mat(path: Path, keys: Sequence[str], doing: str) -> dict[str, float]:
     if len(keys) != len(values):
         raise DataError(
             doing,
-            found=f"{len(values)} confidences for {len(keys)} pairs that are not named by number",
+            found=f"{counted(len(values), 'confidence')} for {counted(len(keys), 'pair')} not named by number",
             expected="as many confidences as pairs, or pairs named 1, 2, ...",
             hint="write a CSV with the columns key and confidence",
         )

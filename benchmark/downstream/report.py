@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tgfbench.benchmark.downstream.store import Work
+from tgfbench.benchmark.errors import counted
 
 UNDEFINED = "n/a"
 TOLD_ALREADY = ("images", "labels")
@@ -128,7 +129,8 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
 
 def _told(counts: dict[str, int], part: str) -> str:
     boxes = counts.get(f"{part} boxes")
-    return f"{counts[f'{part} images']} images" + ("" if boxes is None else f" with {boxes} boxes")
+    images = counted(counts[f"{part} images"])
+    return images if boxes is None else f"{images} with {counted(boxes, 'box', 'boxes')}"
 
 
 def _place(content: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from tgfbench.benchmark.downstream.plan import DownstreamRequest, Evaluation, Pl
 from tgfbench.benchmark.downstream.report import Row, report
 from tgfbench.benchmark.downstream.runner import THREADS, fuse_missing, prepare
 from tgfbench.benchmark.downstream.store import Work
-from tgfbench.benchmark.errors import MAX_LISTED, UsageError
+from tgfbench.benchmark.errors import MAX_NAMED, UsageError, counted, listed
 from tgfbench.benchmark.plan import RunSpec
 from tgfbench.benchmark.session import console, progress_bar, write_boards
 from tgfbench.methods import resolve_device
@@ -89,13 +89,13 @@ def _print_plan(evaluation: Evaluation) -> None:
     recipe, sets = evaluation.recipe, evaluation.sets
     console.print(
         f"{escape(evaluation.task.title)}, recipe {escape(recipe.name)}: {escape(recipe.model)}, "
-        f"{recipe.epochs_over(len(sets.train.keys))} epochs, image size {recipe.image_size}"
+        f"{counted(recipe.epochs_over(len(sets.train.keys)), 'epoch')}, image size {recipe.image_size}"
         if sets.train
         else f"{escape(evaluation.task.title)} with {escape(str(evaluation.request.model))}"
     )
-    trained = f"{len(sets.train.keys)} training images of split {sets.train.dataset.split}, " if sets.train else ""
-    test = f"{len(sets.test.keys)} test images of split {sets.test.dataset.split}"
-    console.print(f"{sets.test.dataset.info.name}: {trained}{test}")
+    told = [(sets.train, "training image"), (sets.test, "test image")]
+    parts = [f"{counted(len(found.keys), what)} of split {found.dataset.split}" for found, what in told if found]
+    console.print(f"{sets.test.dataset.info.name}: {', '.join(parts)}")
 
 
 def _fuse(evaluation: Evaluation, methods: Sequence[PlannedMethod], workers: int) -> dict[str, str]:
@@ -107,11 +107,11 @@ def _fuse(evaluation: Evaluation, methods: Sequence[PlannedMethod], workers: int
         fused = sum(found.fused for found in reports)
         if fused:
             seconds = sum(found.seconds for found in reports)
-            console.print(f"{escape(method.title)}: fused {fused} images ({seconds:.0f} s)")
+            console.print(f"{escape(method.title)}: fused {counted(fused)} ({seconds:.0f} s)")
         failed = {key: why for found in reports for key, why in found.failures.items()}
         if failed:
-            named = "; ".join(f"{key}: {why}" for key, why in list(failed.items())[:MAX_LISTED])
-            failures[method.title] = f"{len(failed)} images could not be fused ({named})"
+            named = listed((f"{key}: {why}" for key, why in failed.items()), MAX_NAMED, "; ")
+            failures[method.title] = f"{counted(len(failed))} could not be fused ({named})"
     return failures
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgfbench.benchmark.downstream.labels import Choice, Kind, LabelFolder, Progress, label_folder
-from tgfbench.benchmark.errors import DataError, UsageError
+from tgfbench.benchmark.errors import MAX_NAMED, DataError, UsageError, counted, listed
 from tgfbench.benchmark.plan import DatasetRequest
 from tgfbench.datasets import DATASETS
 from tgfbench.datasets.base import Dataset, Problem, Sample
@@ -20,7 +20,6 @@ HELD_OUT = 3
 """One of so many images is held out for the test where a split has to serve for both."""
 
 REMEMBERED_BYTES = 2**29
-MAX_NAMED = 5
 
 LABEL_PROBLEMS = {
     "box outside its image or empty": r"outside the image|is empty|not finite",
@@ -154,7 +153,7 @@ class _Chooser:
         if train:
             train, twins = _without(train, test)
             if twins:
-                twice = _counted(len(twins), "training image")
+                twice = counted(len(twins), "training image")
                 notes.append(f"{twice} that the test holds too left out: {_some(twins)}")
             if not train.keys:
                 raise self.nothing(train)
@@ -165,20 +164,20 @@ class _Chooser:
             problems.update(map(_label_kind, dropped))
             if dropped:
                 told = _some(f"{Path(problem.item).name}: {problem.detail}" for problem in dropped)
-                notes.append(f"split {dataset.split}: {_counted(len(dropped), 'label')} dropped: {told}")
+                notes.append(f"split {dataset.split}: {counted(len(dropped), 'label')} dropped: {told}")
         for found in both:
             left_out = found.labels.left_out
             problems.update(UNUSABLE.get(why, "label map unusable") for why in left_out.values())
             if left_out:
                 told = _some(f"{key} ({why})" for key, why in left_out.items())
-                notes.append(f"split {found.dataset.split}: {_counted(len(left_out), 'image')} left out: {told}")
+                notes.append(f"split {found.dataset.split}: {counted(len(left_out), 'image')} left out: {told}")
         return Sets(test, train, tuple(notes), dict(sorted(problems.items())))
 
     def nothing(self, found: Images) -> DataError:
         """Return the error for a set that nothing can be done with."""
         labels = "boxes" if self.kind == "boxes" else "label maps"
         told = _some(f"{key}: {why}" for key, why in found.labels.left_out.items())
-        looked_at = _counted(len(found.keys) + len(found.labels.left_out), "image")
+        looked_at = counted(len(found.keys) + len(found.labels.left_out), "image")
         return DataError(
             f"looking for {labels} in {found.dataset.info.name}, split {found.dataset.split}",
             found=f"none on {looked_at}" + (f" ({told})" if told else ""),
@@ -248,9 +247,4 @@ def _label_kind(problem: Problem) -> str:
 
 
 def _some(items: Iterable[str]) -> str:
-    every = list(items)
-    return "; ".join(every[:MAX_NAMED]) + (f"; … ({len(every)} in all)" if len(every) > MAX_NAMED else "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return listed(items, MAX_NAMED, "; ")

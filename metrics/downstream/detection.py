@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
+from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, counted
 from tgfbench.benchmark.images import read_visible, write_text
 from tgfbench.metrics.card import MetricInfo
 from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet, Outcome, Progress, Recipe, Task
@@ -161,7 +161,7 @@ class Detection(Task):
         if not images.classes:
             raise DataError(doing, found="no detection classes", expected="a dataset with boxes")
         if not any(len(image.boxes) for image in images.images):
-            found = f"no box in {len(images.images)} images"
+            found = f"no box in {counted(len(images.images))}"
             raise DataError(doing, found=found, expected="boxes of " + ", ".join(images.classes))
         for image in images.images:
             ids = np.asarray(image.classes)

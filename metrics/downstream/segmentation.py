@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from tgfbench.benchmark.errors import DataError
+from tgfbench.benchmark.errors import DataError, counted
 from tgfbench.metrics.card import MetricInfo
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress, Task
 from tgfbench.metrics.downstream.mmseg_library import import_mmseg, undisturbed
@@ -61,7 +61,7 @@ class Segmentation(Task):
         if not images.segmentation_classes:
             raise DataError("preparing segmentation", found="no segmentation classes", expected=expected)
         if not any(image.segmentation for image in images.images):
-            found = f"no label map for any of {len(images.images)} images"
+            found = f"no label map for any of {counted(len(images.images))}"
             raise DataError("preparing segmentation", found=found, expected=expected)
         check_label_sizes(images)
 

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from tgfbench.benchmark.errors import UsageError, WeightsError
+from tgfbench.benchmark.errors import UsageError, WeightsError, counted
 from tgfbench.benchmark.weights import load_strict, read_checkpoint
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress
 from tgfbench.metrics.downstream.class_names import match_classes
@@ -75,7 +75,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     count = len(labelled(images))
     if recipe.model in DEEPLABS and min(recipe.batch, count) < 2:
-        found = f"batches of one image ({count} images, batch={recipe.batch})"
+        found = f"batches of one image ({counted(count)}, batch={recipe.batch})"
         expected = "at least two: a branch of the network normalises one value an image over the batch"
         raise UsageError(f"training {recipe.model}", found=found, expected=expected)
     outputs = counted_classes(images)
@@ -208,13 +208,13 @@ def _outputs(segmenter: Segmenter, images: LabelledSet) -> list[int]:
     missing = [name for name, outputs in zip(names, matches, strict=True) if not outputs]
     foreign = [name for output, name in enumerate(segmenter.classes) if output not in found]
     if missing or foreign:
-        told = [f"{len(segmenter.classes)} classes"]
+        told = [counted(len(segmenter.classes), "class", "classes")]
         told += [f"without {', '.join(missing)}"] if missing else []
         told += [f"with {', '.join(foreign)}, which the dataset has not"] if foreign else []
         raise WeightsError(
             f"testing the segmenter {segmenter.path}",
             found=", ".join(told),
-            expected=f"the {len(names)} classes {', '.join(names)}",
+            expected=f"the {counted(len(names), 'class', 'classes')} {', '.join(names)}",
             hint="use a checkpoint trained on this dataset's classes, or --mode retrain",
         )
     return [found[output] for output in range(len(segmenter.classes))]

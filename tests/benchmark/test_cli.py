@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -96,6 +97,47 @@ def test_evaluate_names_every_bad_file_and_scores_the_rest(tmp_path: Path) -> No
     (scores,) = (tmp_path / "runs").rglob("per_image.csv")
     assert {line.split(",")[0] for line in scores.read_text().splitlines()[1:]} == {"a"}
     assert scores.parent.parent.name == "My-Net@precomputed"
+
+
+def test_of_many_failures_the_first_are_printed_and_the_file_names_all(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "data", "abcdefghijkl")
+    for stem in "mnopqrs":
+        write_png(folder / "vi" / f"{stem}.png", np.zeros((*SIZE, 3), np.uint8))
+    write_png(tmp_path / "fused" / "a.png", np.full((*SIZE, 3), 90, np.uint8))
+    done = tgfbench("evaluate", "--fused", "fused", "--name", "net", *on_folder(folder), cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert sum("failed" in line and "the fused image of" in line for line in lines) == 5
+    (table,) = (tmp_path / "runs").rglob("failures.csv")
+    assert f"  … 11 in all, see {table.relative_to(tmp_path)}" in lines
+    assert len(table.read_text().splitlines()) == 1 + 11
+    assert sum("unpaired" in line for line in lines) == 5, "once, and not again with every method"
+    assert f"  … 7 in all, see {table.with_name('run.json').relative_to(tmp_path)}" in lines
+
+
+def test_one_of_a_kind_is_not_spoken_of_as_many(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "data", "a")
+    for stem in "ab":
+        write_png(tmp_path / "fused" / f"{stem}.png", np.full((*SIZE, 3), 90, np.uint8))
+    said = ""
+    for words in (
+        ("run", "-m", "average", *on_folder(folder)[:-1], "EN"),
+        ("run", "-m", "average", *on_folder(folder)[:-1], "EN"),
+        ("evaluate", "--fused", "fused", "--name", "net", *on_folder(folder)),
+        ("fuse", "-m", "average", "--visible", folder / "vi", "--infrared", folder / "ir", "-o", "made"),
+        ("site", "--out", "runs"),
+    ):
+        done = tgfbench(*words, cwd=tmp_path)
+        said += done.stdout + done.stderr
+    for what in (
+        "1 pair of",
+        "1 value",
+        "1 image already",
+        "1 file matches no pair",
+        "1 of 1 run;",
+        "1 of 1 pair fused",
+    ):
+        assert what in said, what
+    assert not re.findall(r"\b1 [a-z]+s\b", said)
 
 
 def test_a_corrupt_pair_is_named_and_the_rest_is_run(tmp_path: Path) -> None:

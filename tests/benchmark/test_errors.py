@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tgfbench.benchmark.errors import suggest
+from tgfbench.benchmark.errors import counted, listed, suggest
 
 
 @pytest.mark.parametrize("asked", ["QABF", "Qabff", "qab"])
@@ -19,3 +19,11 @@ def test_names_that_differ_in_case_only_are_all_suggested() -> None:
 def test_a_name_like_none_gets_the_list_alone() -> None:
     assert suggest("zzz", ["EN"]) == "available: EN"
     assert suggest("zzz", []) == "available: none"
+
+
+def test_numbers_and_lists_are_worded_for_one_and_for_many() -> None:
+    assert [counted(0), counted(1), counted(2, "pair"), counted(2, "box", "boxes")] == [
+        *("0 images", "1 image", "2 pairs", "2 boxes")
+    ]
+    assert listed("abc") == "a, b, c"
+    assert listed("abc", 2, "; ") == "a; b; … (3 in all)"

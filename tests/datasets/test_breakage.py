@@ -252,7 +252,7 @@ def test_the_fingerprint_follows_the_content(change: str, tmp_path: Path) -> Non
 
 def test_a_split_that_the_user_does_not_hold_is_named(tmp_path: Path) -> None:
     make_pairs(tmp_path / "roadscene/crop_LR_visible", tmp_path / "roadscene/cropinfrared", ["FLIR_99999"], ".jpg")
-    with pytest.raises(DataError, match="1 pairs, none of them in the split test"):
+    with pytest.raises(DataError, match="1 pair, none of them in the split test"):
         load_dataset("roadscene", tmp_path)
     make_pairs(tmp_path / "msrs/train/vi", tmp_path / "msrs/train/ir", ["00001D"])
     assert load_dataset("msrs", tmp_path, "all").keys == ("00001D",)

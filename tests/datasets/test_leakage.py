@@ -152,8 +152,8 @@ class Opened:
     [
         ("project", {"base": ("x", "w")}, Opened("base", "test"), 1, ""),
         ("project", {"base": ("x",)}, Opened("base+haze-3", "test"), 1, ""),
-        ("project", {"base": ("w",)}, Opened("mixed", "test"), 0, "1 pairs of base, which shares images with mixed"),
-        ("project", {"mixed": ("w",)}, Opened("re-packed", "test"), 0, "1 pairs of mixed"),
+        ("project", {"base": ("w",)}, Opened("mixed", "test"), 0, "1 pair of base, which shares images with mixed"),
+        ("project", {"mixed": ("w",)}, Opened("re-packed", "test"), 0, "1 pair of mixed"),
         ("project", {"other": ("x",)}, Opened("base", "test"), 0, ""),
         ("authors", {}, Opened("base", "train"), 3, ""),
         ("authors", {}, Opened("base", "test"), 0, ""),

@@ -339,7 +339,7 @@ def test_an_empty_store_says_what_to_run(store):
     with pytest.raises(UsageError, match="tgfbench run"):
         build_boards(*store.frames)
     store.run("a", images=3)
-    with pytest.raises(UsageError, match="1 runs but no score"):
+    with pytest.raises(UsageError, match="1 run but no score"):
         build_boards(*store.frames)
 
 

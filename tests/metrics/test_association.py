@@ -103,5 +103,5 @@ def test_labels_close_to_the_phrase_are_warmer() -> None:
 
 
 def test_labels_without_names_are_refused() -> None:
-    with pytest.raises(UsageError, match="2 boxes, 1 names"):
+    with pytest.raises(UsageError, match=r"2 boxes, 1 name\b"):
         LabelAssociation(np.zeros((2, 4)), ["person"])

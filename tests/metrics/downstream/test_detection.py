@@ -322,7 +322,7 @@ def test_a_set_without_boxes_is_refused(images: LabelledSet) -> None:
     with pytest.raises(DataError, match="no detection classes"):
         Detection().check(LabelledSet(images.images, ()))
     bare = LabelledImage("k", images.images[0].path, (96, 72), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    with pytest.raises(DataError, match="no box in 1 images"):
+    with pytest.raises(DataError, match=r"no box in 1 image\b"):
         Detection().check(LabelledSet((bare,), images.classes))
     with pytest.raises(DataError, match="class 1"):
         Detection().check(LabelledSet(images.images, ("person",)))
