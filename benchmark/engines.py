@@ -6,6 +6,7 @@ bookkeeping to the runner, so that any engine gives the same store.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tgfbench.benchmark.compat import keep_freed_memory
-from tgfbench.benchmark.errors import MethodError, MetricError, TgfbenchError, UsageError, raised
+from tgfbench.benchmark.errors import MethodError, MetricError, TgfbenchError, TooSmallError, UsageError, raised
 from tgfbench.benchmark.images import read_visible
 from tgfbench.benchmark.store import Image
 
@@ -58,6 +59,7 @@ class Outcome:
         text: the prompt given, where a fusion ran.
         image: the fused image where one was written now.
         scores: values by metric, by protocol.
+        too_small: why metrics are undefined here, one reason each: the image has fewer pixels than they take.
         error: message where something failed; what succeeded before it still counts.
         seconds: of the fusion alone, 0 where none ran.
     """
@@ -66,6 +68,7 @@ class Outcome:
     text: str = ""
     image: Image | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    too_small: list[str] = field(default_factory=list)
     error: str = ""
     seconds: float = 0.0
 
@@ -108,9 +111,12 @@ class Stages:
             outcome.image = run.write_image(work.key, fused, outcome.text)
         refusals = []
         for name, metrics in work.metrics.items():
-            outcome.scores[name], refused = measure(
+            outcome.scores[name], too_small, refused = measure(
                 self._protocols[name].select(metrics), fused, sample, self.planned.text_references.get(work.key)
             )
+            outcome.too_small += [
+                f"{metric} ({name}) takes {expected} pixels" for metric, expected in too_small.items()
+            ]
             refusals += refused
         outcome.error = "; ".join(refusals)
         return outcome
@@ -275,18 +281,18 @@ def fuse_sample(method: Any, sample: Sample, text: str, mask: np.ndarray | None 
 
 def measure(
     protocol: MetricProtocol, fused: np.ndarray, sample: Sample, text_reference: TextReference | None = None
-) -> tuple[dict[str, float], list[str]]:
-    """Score one fused image; a metric that refuses it (too small, say) costs no other metric.
+) -> tuple[dict[str, float], dict[str, str], list[str]]:
+    """Score one fused image; a metric that refuses it costs no other metric.
 
     Args:
         protocol: the metrics.
         fused: uint8 (H, W, 3) RGB.
         sample: its sources; where they are degraded and the clean pair is known, metrics compare with that.
-
         text_reference: what text attention metrics compare with; takes the place of the sample's own reference.
 
     Returns:
-        Values by metric, and the messages of the metrics that refused.
+        Values by metric, NaN where the image is too small for it; which size those metrics take; and the messages of
+        the metrics that refused.
     """
     extra: dict[str, Any] = {} if sample.reference is None else {"reference": sample.reference}
     if text_reference is not None:
@@ -294,16 +300,18 @@ def measure(
     sources = sample.clean or sample
     images = (fused, sources.visible, sources.infrared)
     try:
-        return protocol.evaluate(*images, **extra), []
+        return protocol.evaluate(*images, **extra), {}, []
     except MetricError:
         values: dict[str, float] = {}
-        refusals = []
+        too_small, refusals = {}, []
         for metric in protocol.metrics:
             try:
                 values |= protocol.select([metric]).evaluate(*images, **extra)
+            except TooSmallError as error:
+                values[metric], too_small[metric] = math.nan, error.expected
             except MetricError as error:
                 refusals.append(error.one_line)
-        return values, refusals
+        return values, too_small, refusals
 
 
 def message_of(error: BaseException) -> str:

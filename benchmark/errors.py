@@ -74,6 +74,10 @@ class MetricError(TgfbenchError):
     """A metric refuses its inputs: wrong shape or dtype, too small, non-finite."""
 
 
+class TooSmallError(MetricError):
+    """An image has fewer pixels than a metric takes: the metric is undefined there, whoever fused it."""
+
+
 def raised(error: BaseException) -> str:
     """Return what somebody else's code raised, and the line of it that did."""
     place = traceback.extract_tb(error.__traceback__)[-1]

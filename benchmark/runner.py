@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -184,12 +185,15 @@ def _work(
 ) -> float:
     """Have the works done and note every outcome at once; returns the median seconds of a fusion, 0 if none ran."""
     seconds = []
+    too_small: Counter[str] = Counter()
     progress(0, len(works))
     for done, outcome in enumerate(engine.process(planned, works), start=1):
         _note(run, outcome, report)
+        too_small.update(outcome.too_small)
         if outcome.seconds:
             seconds.append(outcome.seconds)
         progress(done, len(works))
+    report.warnings += [f"{reason}: undefined on {counted(images)}" for reason, images in too_small.items()]
     return sorted(seconds)[len(seconds) // 2] if seconds else 0.0
 
 
@@ -200,6 +204,7 @@ def _note(run: Run, outcome: Outcome, report: RunReport) -> None:
     for protocol, values in outcome.scores.items():
         run.add_scores(outcome.key, protocol, values)
         report.measured += len(values)
+    report.measured -= len(outcome.too_small)
     if outcome.error:
         report.failures[outcome.key] = outcome.error
 

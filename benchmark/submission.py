@@ -313,7 +313,7 @@ def _recompute(submission: Submission, fused: Path, data_root: Path | None, foun
             found.problems.append(f"the fused image {path} is not the one that was scored")
         else:
             for protocol in protocols:
-                values, _ = measure(protocol, read_visible(path), sample)
+                values, _, _ = measure(protocol, read_visible(path), sample)
                 _compare(sample.key, protocol.name, values, stored, found)
 
 

@@ -2,10 +2,11 @@
 
 Rules, in one place:
 
-* **Means** are per-image means over exactly the same images for every row. An image on which a metric was computed
-  and came out undefined (not finite) for *every* measured row says nothing about any of them and leaves that metric's
-  mean for all rows at once; a row without a finite value on any other image shows n/a, because a mean over the images
-  that happened to work would flatter it. Both cases are written under the board with their counts.
+* **Means** are per-image means over exactly the same images for every row. An image on which a metric came out
+  undefined (not finite; also on images too small for it) and has a value for *no* row says nothing about any of them
+  and leaves that metric's mean for all rows at once; a row without a finite value on any other image shows n/a, because
+  a mean over the images that happened to work would flatter it. Both cases are written under the board with their
+  counts.
 * **Ranks** are taken per metric with a direction, equal means sharing the average of their ranks, and averaged over
   metrics. A metric counts when more than half of the rows have a value, so that a measure taken for a few rows only
   does not decide; a row without a value in a metric that counts is listed unranked. The source images themselves
@@ -285,12 +286,12 @@ def _means(
     measured = np.asarray(stored.any(axis=2))
     finite = np.isfinite(values)
     owned = np.asarray(stored.any(axis=1))
-    not_undefined = finite | (owned[:, None] & ~stored)
+    undefined = stored & ~finite
     names, unit = np.asarray(keys, dtype=object), unit_of(keys)
     notes: list[str] = []
     for column, title in enumerate(titles):
         rows = np.flatnonzero(measured[:, column])
-        kept = not_undefined[rows, column].any(axis=0)
+        kept = finite[rows, column].any(axis=0) | ~undefined[rows, column].any(axis=0)
         dropped = f"{int((~kept).sum())} of {counted(len(keys), unit)}"
         if not kept.any():
             notes.append(f"{title}: n/a for every row, undefined on {dropped}")

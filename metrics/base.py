@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-from tgfbench.benchmark.errors import MetricError, UsageError
+from tgfbench.benchmark.errors import MetricError, TooSmallError, UsageError
 from tgfbench.metrics.card import MetricInfo, Need
 
 Image = Literal["fused", "visible", "infrared", "reference"]
@@ -128,7 +128,7 @@ class MetricInputs:
                 self._check(name, doing)
                 self._checked.add(name)
         if min(self.size) < minimum_size:
-            raise MetricError(
+            raise TooSmallError(
                 doing,
                 found=f"images of {self.size[0]} x {self.size[1]} pixels",
                 expected=f"at least {minimum_size} x {minimum_size}",

@@ -140,6 +140,16 @@ def test_one_of_a_kind_is_not_spoken_of_as_many(tmp_path: Path) -> None:
     assert not re.findall(r"\b1 [a-z]+s\b", said)
 
 
+def test_an_image_too_small_for_a_metric_leaves_its_mean_for_every_row(tmp_path: Path) -> None:
+    folder = pairs(pairs(tmp_path / "data", "abc"), "d", (8, 9))
+    words = ("-d", "folder", "--visible", folder / "vi", "--infrared", folder / "ir", "--metrics", "EN,SSIM")
+    done = tgfbench("run", "-m", "average,maximum", *words, cwd=tmp_path)
+    assert done.returncode == 0
+    note = "SSIM: undefined on 1 of 4 images for every row (d), the mean is over the other 3"
+    assert note in done.stdout and "n/a" not in done.stdout
+    assert done.stdout.count("note: SSIM (correct) takes at least 11 x 11 pixels: undefined on 1 image") == 2
+
+
 def test_a_corrupt_pair_is_named_and_the_rest_is_run(tmp_path: Path) -> None:
     folder = pairs(tmp_path / "data")
     whole = (folder / "vi" / "b.png").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tgfbench.benchmark.errors import DataError, PluginError, UsageError
+from tgfbench.benchmark.errors import DataError, MetricError, PluginError, UsageError
 from tgfbench.benchmark.images import read_visible, write_png
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, ProtocolRequest, RunSpec, expand_methods, plan_runs
 from tgfbench.benchmark.runner import RunReport, code_of, execute
 from tgfbench.benchmark.store import Run, find_runs
 from tgfbench.methods import METHODS
+from tgfbench.metrics.detail import AG
 
 HERE = Path(__file__).resolve().parent
 PLUGINS = "methods:stub-mean=stubs:Mean,methods:stub-shrinks=stubs:Shrinks,datasets:stub-pairs=stubs:Pairs"
@@ -181,11 +183,25 @@ def test_a_wrong_shape_is_refused(go: Go) -> None:
     assert "(1, 3, 40, 56)" in report.failures["p00"]
 
 
-def test_a_metric_that_refuses_an_image_keeps_image_and_other_metrics(go: Go) -> None:
+def test_a_metric_is_undefined_on_images_too_small_for_it_and_the_others_stay(go: Go) -> None:
     """MS-SSIM needs larger images than the stubs."""
     report = go(metrics="EN,MS-SSIM", limit=2)
+    assert (report.fused, report.measured, report.failures) == (2, 2, {})
+    assert report.warnings == ["MS-SSIM (correct) takes at least 161 x 161 pixels: undefined on 2 images"]
+    scores = Run(report.folder).load().scores
+    assert all(math.isnan(value) == (metric == "MS-SSIM") for (_, metric, _), value in scores.items())
+    again = go(metrics="EN,MS-SSIM", limit=2)
+    assert (again.measured, again.failures, again.warnings) == (0, {}, [])
+
+
+def test_a_metric_that_refuses_an_image_keeps_image_and_other_metrics(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: AG, inputs: object) -> None:
+        raise MetricError("computing AG", found="a bad day")
+
+    monkeypatch.setattr(AG, "compute", refuse)
+    report = go(metrics="EN,AG", limit=2)
     assert (report.fused, report.measured) == (2, 2)
-    assert all("MS-SSIM" in message for message in report.failures.values())
+    assert [*report.failures.values()] == ["computing AG; found: a bad day"] * 2
 
 
 def test_a_second_process_is_kept_out(go: Go) -> None:

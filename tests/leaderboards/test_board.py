@@ -263,6 +263,15 @@ def test_an_image_undefined_for_every_row_leaves_the_mean_of_every_row(store):
     assert board.notes == ("CC: undefined on 1 of 3 images for every row (test-0001), the mean is over the other 2",)
 
 
+def test_a_row_without_a_value_where_no_row_has_one_shares_the_mean_over_the_others(store):
+    """A run of before an image was found too small for the metric has no score there, the others have NaN."""
+    store.run("a", {"EN": [1.0, 1.0, 1.0], "CC": [0.25, NAN, 0.75]})
+    store.run("b", {"EN": [1.0, 1.0, 1.0], "CC": [0.5, None, 0.0]})
+    (board,) = build_boards(*store.frames)
+    assert _mean(board, "CC") == {"a": 0.5, "b": 0.25}
+    assert board.notes == ("CC: undefined on 1 of 3 images for every row (test-0001), the mean is over the other 2",)
+
+
 @pytest.mark.parametrize("bad", [NAN, math.inf, None], ids=["nan", "inf", "absent"])
 def test_an_image_undefined_for_one_row_only_gives_that_row_no_mean_and_no_rank(store, bad):
     fine = [1.0, 1.0, 1.0]
