@@ -53,7 +53,7 @@ def downstream(
     task_weights: Annotated[
         Optional[Path], typer.Option(help="Checkpoint of the detector or segmenter, with --mode frozen.")  # noqa: UP045
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the training, comma-separated: one training each.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds of --mode retrain, comma-separated: one training each.")] = "0",
     limit: Annotated[
         Optional[int], typer.Option(help="Test on the first so many images; -R train_images=N limits training.")  # noqa: UP045
     ] = None,

@@ -39,7 +39,7 @@ class DownstreamRequest:
         recipe: name, or path of a YAML file.
         overrides: values by recipe field.
         mode: ``retrain`` or ``frozen``.
-        seeds: one training each; of no meaning in the mode ``frozen``.
+        seeds: one training each; left at their default in the mode ``frozen``, like ``train_split``.
         model: checkpoint of the mode ``frozen``.
     """
 
@@ -241,7 +241,12 @@ def _checked(request: DownstreamRequest) -> DownstreamRequest:
         )
     if not request.model.exists():
         raise UsageError(doing, found=f"no {request.model}", expected="the checkpoint of a model")
-    return replace(request, model=request.model.resolve(), seeds=(0,))
+    idle = [f"--seeds {','.join(map(str, request.seeds))}"] if request.seeds != DownstreamRequest.seeds else []
+    idle += [f"--train-split {request.train_split}"] if request.train_split else []
+    if idle:
+        expected = "neither seeds nor a training split: nothing is trained, and the given model always finds the same"
+        raise UsageError(doing, found=" ".join(idle), expected=expected, hint="leave it out, or --mode retrain")
+    return replace(request, model=request.model.resolve())
 
 
 def _planned(spec: RunSpec, sets: Sets, root: Path) -> PlannedMethod:

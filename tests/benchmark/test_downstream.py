@@ -418,6 +418,8 @@ def test_boards_hold_the_seeds_as_units(run: Run, tmp_path: Path) -> None:
     [
         (["--mode", "frozen"], "--task-weights"),
         (["--mode", "frozen", "--task-weights", "nowhere.pt"], "nowhere.pt"),
+        (["--mode", "frozen", "--task-weights", __file__, "--seeds", "1,2"], "--seeds 1,2"),
+        (["--mode", "frozen", "--task-weights", __file__, "--train-split", "train"], "--train-split train"),
         (["--task-weights", "model.pt"], "--mode frozen"),
         (["--seeds", "0,0"], "different seeds"),
         (["--seeds", "-1"], "whole numbers"),
@@ -428,7 +430,7 @@ def test_boards_hold_the_seeds_as_units(run: Run, tmp_path: Path) -> None:
         (["--limit", "0"], "positive"),
         (["--train-split", "trian"], "trian"),
     ],
-    ids=" ".join,
+    ids=lambda given: " ".join(given).replace(__file__, "here") if isinstance(given, list) else given,
 )
 def test_wrong_usage_is_refused_before_anything_is_done(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
