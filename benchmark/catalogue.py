@@ -96,6 +96,10 @@ def print_card(name: str) -> None:
                 from tgfbench.benchmark.dataset_card import print_dataset_card
 
                 print_dataset_card(known.load(name).info)
+            elif kind == "methods":
+                from tgfbench.benchmark.method_card import card_rows
+
+                print_table([(f"  {label}", text) for label, text in card_rows(known.load(name))])
             elif kind == "tasks":
                 _print_task(known.load(name))
             else:
@@ -149,8 +153,10 @@ def print_health() -> bool:
 
 def print_weights() -> None:
     """Print every checkpoint of every method that can be imported."""
+    from tgfbench.benchmark.method_card import whereabouts
+
     rows = [
-        (f"{cls.info.name}:{info.name}", info.origin, _whereabouts(cls, info), info.licence)
+        (f"{cls.info.name}:{info.name}", info.origin, whereabouts(cls, info))
         for cls in _methods()
         for info in cls.info.weights
     ]
@@ -239,15 +245,6 @@ def _methods() -> Iterable[type[FusionMethod]]:
         except PluginError:
             # doctor reports it; the other methods' weights are what was asked for.
             continue
-
-
-def _whereabouts(cls: type[FusionMethod], info: Any) -> str:
-    from tgfbench.benchmark.weights import folder_of, how_to_get
-
-    if not info.file:
-        return f"not shipped: {how_to_get((info,))}"
-    path = folder_of(cls) / info.file
-    return f"shipped, {path.stat().st_size / 2**20:.1f} MiB" if path.is_file() else "missing: reinstall tgfbench"
 
 
 def _convention(options: Mapping[str, Any]) -> str:
