@@ -10,19 +10,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tgfbench.benchmark.audit.plan import PlannedAudit
+from tgfbench.benchmark.audit.plan import PlannedAudit, Scenes
 from tgfbench.benchmark.audit.reuse import Fuse, Reuse
 from tgfbench.benchmark.audit.store import AuditFolder
 from tgfbench.benchmark.engines import compute_alone, message_of
+from tgfbench.benchmark.errors import MethodError
 from tgfbench.benchmark.plan import Overwrite
-from tgfbench.benchmark.runner import Progress, provenance
+from tgfbench.benchmark.runner import Progress, code_of, provenance
 from tgfbench.metrics.audit.measures import Evidence, SampleMeasures, measure_sample
 from tgfbench.metrics.audit.movement import jittered
 from tgfbench.metrics.audit.prompts import Prompt, by_key, write_prompts
@@ -46,6 +49,7 @@ class AuditReport:
         fused: images fused now.
         measured: samples measured now.
         failures: message by key.
+        warnings: things worth a look that failed nothing.
         audit: statistics and verdict, None where no sample could be measured.
         seconds: wall time.
     """
@@ -56,6 +60,7 @@ class AuditReport:
     fused: int = 0
     measured: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     audit: Audit | None = None
     seconds: float = 0.0
 
@@ -87,6 +92,7 @@ def audit(
             store.forget()
         content = {**store.read_json(), "identity": planned.identity, **planned.planned.facts}
         done = store.load(keys)
+        _note_code(planned, content, done, report)
         undrawn = [key for key in _pictured(planned) if not store.picture_path(key).is_file()]
         missing = [key for key in keys if key not in done or key in undrawn] if overwrite != "never" else []
         if missing and planned.request.model is not None:
@@ -112,6 +118,21 @@ def audit(
                 store.write_json({**content, "result": result})
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _note_code(
+    planned: PlannedAudit, content: dict[str, Any], done: Mapping[str, SampleMeasures], report: AuditReport
+) -> None:
+    """Keep what code a plugin was audited with, and warn where it has changed since; as ``runner.execute`` does."""
+    method = planned.planned.method
+    code = code_of(type(method))
+    if done and content.get("code", code) != code:
+        report.warnings.append(
+            f"the code of {method.info.name} has changed since it was audited: --overwrite always audits it again, "
+            "another `version` in its card starts another audit"
+        )
+    elif code:
+        content["code"] = code
 
 
 def _measure(
@@ -147,13 +168,9 @@ def _measure(
             if key not in pictured:
                 planned.store.drop_images(key)
 
-        ahead = loader.submit(planned.scenes.sample, keys[0]) if keys else None
-        for number, key in enumerate(keys):
+        for number, (key, loading) in enumerate(_ahead(loader, planned.scenes, keys)):
             try:
-                sample = ahead.result() if ahead else planned.scenes.sample(key)
-                following = keys[number + 1 : number + 2]
-                ahead = loader.submit(planned.scenes.sample, following[0]) if following else None
-                evidence = _gather(planned, reuse, sample, own[key], report)
+                evidence = _gather(planned, reuse, loading.result(), own[key], report)
             # As above.
             except Exception as error:
                 report.failures[key] = message_of(error)
@@ -166,6 +183,15 @@ def _measure(
     return measured
 
 
+def _ahead(loader: ThreadPoolExecutor, scenes: Scenes, keys: Sequence[str]) -> Iterator[tuple[str, Future[Sample]]]:
+    """Yield every key with its sample; the next one is being loaded meanwhile."""
+    rest = iter(keys)
+    waiting = deque((key, loader.submit(scenes.sample, key)) for key in islice(rest, 2))
+    while waiting:
+        yield waiting.popleft()
+        waiting.extend((key, loader.submit(scenes.sample, key)) for key in islice(rest, 1))
+
+
 def _gather(
     planned: PlannedAudit, reuse: Reuse, sample: Sample, own: Sequence[Prompt], report: AuditReport
 ) -> Evidence:
@@ -176,7 +202,11 @@ def _gather(
     def output(name: str, text: str, fuse: Fuse) -> np.ndarray:
         found = store.read_output(key, name, text)
         if found is None:
-            found = fuse(text)
+            try:
+                found = fuse(text)
+            except MethodError as error:
+                doing = f"{error.doing} under the prompt {name!r}"
+                raise MethodError(doing, found=error.found, expected=error.expected, hint=error.hint) from error
             store.write_output(key, name, found)
             report.fused += 1
         return found

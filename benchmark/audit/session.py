@@ -12,10 +12,11 @@ from tgfbench.benchmark.audit.plan import AuditRequest, Scenes, plan_audits
 from tgfbench.benchmark.audit.runner import AuditReport, audit
 from tgfbench.benchmark.audit.store import FOLDER, find_audits
 from tgfbench.benchmark.compat import keep_freed_memory
-from tgfbench.benchmark.errors import MAX_LISTED, UsageError
+from tgfbench.benchmark.errors import UsageError, counted, listed
 from tgfbench.benchmark.images import write_atomically, write_text
 from tgfbench.benchmark.plan import MethodRequest, Overwrite
-from tgfbench.benchmark.session import console, progress_bar
+from tgfbench.benchmark.records import FAILURES
+from tgfbench.benchmark.session import UNUSABLE, console, print_failures, progress_bar
 from tgfbench.metrics.audit.prompts import write_prompts
 from tgfbench.metrics.audit.report import groups_of, label_of, render_csv, render_markdown
 
@@ -40,15 +41,20 @@ def audit_all(
         overwrite: see ``audit.audit``.
 
     Returns:
-        True if every sample could be measured and every control got its verdict.
+        True if every pair could be used, every sample measured, and every control got its verdict.
     """
     if not methods and not controls:
         raise UsageError("planning an audit", found="no method that can run here", hint="tgfbench doctor")
     for name, reason in left_out.items():
         console.print(f"left out {escape(name)}: {escape(reason)}")
     keep_freed_memory()
+    audits = plan_audits(methods, request, root, controls=controls)
+    problems = audits[0].planned.dataset.problems
+    if problems:
+        named = sorted(problems, key=lambda problem: problem.kind not in UNUSABLE)
+        console.print("  " + escape(listed(map(str, named), separator="\n  ")))
     fine = True
-    for planned in plan_audits(methods, request, root, controls=controls):
+    for planned in audits:
         with progress_bar(planned.planned.title) as progress:
             report = audit(planned, overwrite=overwrite, progress=progress)
         method = planned.planned.method
@@ -61,7 +67,10 @@ def audit_all(
         fine &= not report.failures and report.audit is not None
     paths = write_report(root)
     console.print("written: " + ", ".join(str(path) for path in paths))
-    return fine
+    unusable = {problem.item for problem in problems if problem.kind in UNUSABLE}
+    if unusable:
+        console.print(f"{counted(len(unusable), 'pair')} could not be used, see above; the audits are without them.")
+    return fine and not unusable
 
 
 def write_report(root: Path) -> list[Path]:
@@ -94,10 +103,11 @@ def write_prompt_file(method: str, request: AuditRequest, path: Path) -> None:
 
 def _print(report: AuditReport) -> None:
     kept = report.samples - report.measured - len(report.failures)
-    did = f"fused {report.fused} images, measured {report.measured} samples, already there {kept}"
+    did = f"fused {counted(report.fused)}, measured {counted(report.measured, 'sample')}, already there {kept}"
     console.print(f"{escape(report.title)}: {did} ({report.seconds:.1f} s) → {escape(str(report.store.folder))}")
-    for key in sorted(report.failures)[:MAX_LISTED]:
-        console.print(f"  [red]failed[/] {escape(key)}: {escape(report.failures[key])}")
+    for text in report.warnings:
+        console.print(f"  note: {escape(text)}")
+    print_failures(report.failures, report.store.folder / FAILURES)
     if report.audit is None:
         return
     console.print(f"  [bold]{escape(report.audit.verdict.value)}[/]")

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tgfbench.benchmark.audit import runner
 from tgfbench.benchmark.audit.controls import CONTROLS, BoostsNamed, Control, IgnoresText
 from tgfbench.benchmark.audit.plan import AuditRequest, PlannedAudit, Scenes
 from tgfbench.benchmark.audit.results import picture_frame
@@ -23,6 +24,7 @@ from tgfbench.benchmark.audit.store import find_audits
 from tgfbench.benchmark.audit.subjects import subject_of, targets_of
 from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.errors import DataError, WeightsError
+from tgfbench.benchmark.images import write_png
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
 from tgfbench.benchmark.results import image_frame, store_frames
 from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
@@ -284,6 +286,50 @@ def test_a_sample_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     assert report.measured == 2
 
 
+def test_the_prompt_on_which_a_method_fails_is_named(tmp_path: Path) -> None:
+    class FailsOnNothing(BoostsNamed):
+        info = BoostsNamed.info
+
+        def fuse(self, batch: FusionBatch) -> Tensor:
+            return super().fuse(batch) * (1 if batch.texts[0] else np.nan)
+
+    report = audit(plan(FailsOnNothing, Scenes(SampleDataset(count=1, width=96, height=72)), tmp_path))
+    assert "under the prompt 'empty'" in report.failures["test-0000"]
+
+
+class Torn(SampleDataset):
+    """One of its images cannot be read."""
+
+    def load(self, key: str) -> Sample:
+        if key == "test-0001":
+            raise DataError(f"reading {key}", found="half an image")
+        return super().load(key)
+
+
+def test_an_image_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
+    report = audit(plan(IgnoresText, Scenes(Torn(count=4, width=96, height=72)), tmp_path, pictures=0))
+    assert report.failures == {"test-0001": "reading test-0001; found: half an image"}
+    assert report.measured == 3
+
+
+class Rewritten(IgnoresText):
+    """A plugin: its code is not that of tgfbench."""
+
+    info = IgnoresText.info
+    revision = 1
+
+
+def test_a_plugin_whose_code_has_changed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan(Rewritten, Scenes(SampleDataset(count=1, width=96, height=72)), tmp_path, pictures=0)
+    monkeypatch.setattr(runner, "code_of", lambda cls: f"code {cls.revision}")
+    assert audit(planned).warnings == []
+    assert audit(planned).warnings == []
+    Rewritten.revision = 2
+    assert ["the code of control-ignores-text has changed" in said for said in audit(planned).warnings] == [True]
+    assert audit(planned, overwrite="always").warnings == []
+    assert audit(planned).warnings == []
+
+
 class Unreadable:
     """An image-text model whose weights are none."""
 
@@ -376,6 +422,23 @@ def test_the_command_writes_report_and_pictures_and_finds_them_done(
     assert command(*words) == 0
     assert "fused 0 images, measured 0 samples, already there 10" in capsys.readouterr().out
     assert first == {path: path.read_bytes() for path in first}
+
+
+def test_pairs_that_cannot_be_used_are_named_and_fail_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = SampleDataset(count=2, width=96, height=72)
+    for key in dataset.keys:
+        sample = dataset.load(key)
+        write_png(tmp_path / "ir" / f"{key}.png", sample.infrared)
+        write_png(tmp_path / "vi" / f"{key}.png", sample.visible[:, : -8 if key == "test-0001" else None])
+    write_png(tmp_path / "vi" / "lonely.png", dataset.load("test-0000").visible)
+    folders = ("--visible", tmp_path / "vi", "--infrared", tmp_path / "ir")
+    assert command("-m", "average", "-d", "folder", *folders, "--out", tmp_path / "runs") == 1
+    said = capsys.readouterr().out
+    assert "size-mismatch: test-0001" in said
+    assert "lonely" in said
+    assert "1 pair could not be used" in said
 
 
 def test_the_command_fails_where_a_control_gets_another_verdict(
