@@ -17,7 +17,7 @@ from tgfbench.benchmark.images import read_visible, write_text
 from tgfbench.metrics.card import MetricInfo
 from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet, Outcome, Progress, Recipe, Task
 from tgfbench.metrics.downstream.class_names import match_classes
-from tgfbench.metrics.downstream.recipes import read_recipe
+from tgfbench.metrics.downstream.recipes import network_file, read_recipe
 from tgfbench.metrics.downstream.ultralytics_library import import_ultralytics
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class DetectionRecipe(Recipe):
     def epochs_over(self, images: int) -> int:
         """Return how often so many training images are seen."""
         return max(self.epochs, math.ceil(self.least_steps / math.ceil(images / self.batch)))
+
+    def model_path(self) -> Path | None:
+        """Return the YAML file of the network; see ``Recipe.model_path``."""
+        return network_file(self.model)
 
     @model_validator(mode="before")
     @classmethod

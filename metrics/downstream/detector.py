@@ -10,7 +10,7 @@ from typing import Any
 from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.benchmark.images import write_atomically
 from tgfbench.benchmark.weights import load_strict, read_checkpoint
-from tgfbench.metrics.downstream.recipes import FOLDER
+from tgfbench.metrics.downstream.recipes import network_file
 
 HEADS = ("Detect", "v10Detect")
 """Heads that find boxes and nothing else."""
@@ -51,9 +51,8 @@ def read_architecture(model: str) -> Architecture:
     hint = "to start from a checkpoint, give the path of your .pt file; nothing is downloaded"
     if Path(model).suffix not in (".yaml", ".yml") or "://" in model:
         raise UsageError(doing, found=repr(model), expected=expected, hint=hint)
-    ours = FOLDER / model
     try:
-        content = dict(yaml_model_load(ours if not Path(model).is_file() and ours.is_file() else model))
+        content = dict(yaml_model_load(network_file(model) or model))
     except FileNotFoundError as error:
         raise UsageError(doing, found="no such architecture", expected=expected, hint=hint) from error
     return {key: value for key, value in content.items() if key != "yaml_file"}

@@ -25,6 +25,11 @@ def recipe_names(task: str, folder: Path = FOLDER) -> list[str]:
     return sorted(path.stem.removeprefix(f"{task}-") for path in folder.glob(f"{task}-*.yaml"))
 
 
+def network_file(model: str) -> Path | None:
+    """Return the YAML file of a network: the user's own, or one that lies beside the recipes; None for other names."""
+    return next((path for path in (Path(model), FOLDER / model) if path.is_file()), None)
+
+
 def read_recipe(
     model: type[R], task: str, name: str, overrides: Mapping[str, Any] | None = None, folder: Path = FOLDER
 ) -> R:

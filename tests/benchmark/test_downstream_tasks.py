@@ -5,19 +5,46 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tgfbench.benchmark.cli import main
+from tgfbench.benchmark.downstream.plan import DownstreamRequest, Evaluation
 from tgfbench.benchmark.downstream.store import find_works
 from tgfbench.benchmark.images import read_label_map
+from tgfbench.benchmark.plan import DatasetRequest
 from tgfbench.benchmark.results import prediction_frame, store_frames
 from tgfbench.leaderboards.board import build_boards
+from tgfbench.metrics.downstream import recipes
+from tgfbench.metrics.downstream.detection import Detection
 
 TASKS = {
     "detection": ("ultralytics", "AP50", ["image_size=64", "epochs=1", "least_steps=1", "train_images=4", "batch=2"]),
     "segmentation": ("mmseg", "mIoU", ["image_size=64", "epochs=1", "train_images=4", "batch=2", "crop=[48,64]"]),
 }
+
+
+def test_another_content_of_the_shipped_network_is_another_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name stays, so that without the content an old result would stand for the new network."""
+    recipe = Detection.recipe("quick", {})
+    sets: Any = SimpleNamespace(train=None, test=SimpleNamespace(labels_hash=""))
+
+    def board() -> str:
+        request = DownstreamRequest("detection", DatasetRequest("sample"))
+        return Evaluation(request, Detection(), recipe, sets, [], tmp_path).board()
+
+    before = board()
+    copy = tmp_path / recipe.model
+    copy.write_text((recipes.FOLDER / recipe.model).read_text())
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    assert board() == before
+    copy.write_text(copy.read_text().replace("0.125", "0.25"))
+    assert board() != before
+    assert Detection.recipe("standard", {}).model_path() is None, "a name of ultralytics'"
 
 
 @pytest.mark.parametrize("task", TASKS)
