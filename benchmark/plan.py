@@ -263,7 +263,7 @@ class PlannedRun:
         return {
             "title": self.spec.method.label or info.title,
             "weights_origin": origin,
-            "weights_card": checkpoint.info.card if checkpoint and checkpoint.info else "",
+            "weights_card": checkpoint.card if checkpoint else "",
             "reconstruction": info.reconstruction,
             "tags": list(info.tags),
             "seen_in_training": seen,

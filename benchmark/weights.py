@@ -77,18 +77,26 @@ class Checkpoint:
 
     @property
     def trained_keys(self) -> Mapping[str, tuple[str, ...]]:
-        """Sample keys seen in training, by dataset name; {} where they are not known.
+        """Sample keys seen in training, by dataset name; {} where they are not known."""
+        return self._training[0] if self.info is None else self.info.trained_keys
 
-        They come from the catalogue, or from the card that ``tgfbench train`` wrote beside a user's own file.
-        """
-        if self.info is not None:
-            return self.info.trained_keys
+    @property
+    def card(self) -> str:
+        """Who trained it on what, in a sentence; "" where that is not known."""
+        return self._training[1] if self.info is None else self.info.card
+
+    @property
+    def _training(self) -> tuple[Mapping[str, tuple[str, ...]], str]:
+        """Keys and sentence of the card that ``tgfbench train`` wrote beside a user's own file."""
         try:
             card = json.loads((self.path.parent / "card.json").read_text(encoding="utf-8"))
-            return trained_keys(card) if card["sha256"] == self.sha256 else {}
+            if card["sha256"] != self.sha256:
+                return {}, ""
+            data = ", ".join(f"{name} ({len(keys)})" for name, keys in card["keys"].items())
+            return trained_keys(card), f"trained by the user with tgfbench: {card['steps']} steps on {data}"
         # No card, or a file of that name that is something else: nobody promised one.
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return {}
+            return {}, ""
 
 
 def trained_keys(card: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

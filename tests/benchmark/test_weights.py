@@ -170,17 +170,19 @@ def test_a_state_dict_must_fit_exactly(tmp_path: Path) -> None:
         load_strict(network, {"0.weight": 3}, tmp_path / "bad")  # type: ignore[dict-item]
 
 
-def test_training_pairs_come_from_the_catalogue_or_the_card_beside_the_file(tmp_path: Path) -> None:
+def test_what_weights_were_trained_on_comes_from_the_catalogue_or_the_card_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"weights")
     own = Checkpoint("net", path, sha256_of(path), "user")
-    assert own.trained_keys == {}
+    assert (own.trained_keys, own.card) == ({}, "")
     keys = {"msrs:train": ["a", "b"], "msrs:test": ["c"], "tno:test": ["d"]}
     card = tmp_path / "card.json"
-    card.write_text(json.dumps({"sha256": own.sha256, "keys": keys}))
+    card.write_text(json.dumps({"sha256": own.sha256, "steps": 7, "keys": keys}))
     assert own.trained_keys == {"msrs": ("a", "b", "c"), "tno": ("d",)}
-    for other in ("[]", "no json", json.dumps({"sha256": "of another file", "keys": keys})):
+    assert own.card == "trained by the user with tgfbench: 7 steps on msrs:train (2), msrs:test (1), tno:test (1)"
+    for other in ("[]", "no json", json.dumps({"sha256": "of another file", "steps": 7, "keys": keys})):
         card.write_text(other)
-        assert own.trained_keys == {}
-    listed = WeightsInfo(name="x", origin="project", trained_keys={"tno": ("1",)})
-    assert Checkpoint("x", path, own.sha256, "project", listed).trained_keys == {"tno": ("1",)}
+        assert (own.trained_keys, own.card) == ({}, "")
+    listed = WeightsInfo(name="x", origin="project", trained_keys={"tno": ("1",)}, card="by us")
+    known = Checkpoint("x", path, own.sha256, "project", listed)
+    assert (known.trained_keys, known.card) == ({"tno": ("1",)}, "by us")
