@@ -70,6 +70,14 @@ class Scenes:
         """Return the labelled objects of a sample."""
         return self._load(key)[1]
 
+    def objects(self, key: str) -> list[str] | None:
+        """Return the names of the labelled objects of a sample, None where it cannot be read."""
+        try:
+            return [target.name for target in self.targets(key)]
+        except DataError:
+            # It fails again, by name, when its turn comes.
+            return None
+
     def prompts(self, info: MethodInfo, seed: int) -> list[Prompt]:
         """Generate the prompts for methods of this card; samples that cannot be read are left out."""
         subjects = []
@@ -103,7 +111,7 @@ class PlannedAudit:
     def prompts(self) -> list[Prompt]:
         """The prompts, generated or read."""
         if self.request.prompts is not None:
-            return read_prompts(self.request.prompts, self.planned.dataset.keys)
+            return read_prompts(self.request.prompts, self.planned.dataset.keys, self.scenes.objects)
         return self.scenes.prompts(self.planned.method.info, self.request.seed)
 
     @cached_property

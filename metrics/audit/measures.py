@@ -140,7 +140,7 @@ def _movements(evidence: Evidence, measured: SampleMeasures) -> None:
 
 def _object(evidence: Evidence, target: Target, measured: SampleMeasures) -> None:
     naming = next((p for p in evidence.of_kind("focus") if p.names == target.name), None)
-    controls = [p for p in evidence.of_kind("focus", "absent") if p is not naming]
+    controls = [p for p in evidence.of_kind("focus", "absent") if p.names != target.name]
     around = ring(target.mask)
     if naming is None or not controls or min(target.mask.sum(), around.sum()) < LEAST_PIXELS:
         return

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tgfbench.benchmark.errors import DataError
 from tgfbench.benchmark.images import write_text
@@ -53,6 +53,12 @@ class Prompt(BaseModel):
     kind: Kind
     text: str
     names: str = ""
+
+    @model_validator(mode="after")
+    def _names_an_object(self) -> Self:
+        if bool(self.names) != (self.kind == "focus"):
+            raise ValueError("names: a focus prompt names a labelled object here, and no other prompt does")
+        return self
 
 
 @dataclass(frozen=True)
@@ -134,16 +140,22 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
     write_text(path, "".join(json.dumps(prompt.model_dump(), ensure_ascii=False) + "\n" for prompt in prompts))
 
 
-def read_prompts(path: Path, keys: Sequence[str] | None = None) -> list[Prompt]:
+def read_prompts(
+    path: Path,
+    keys: Sequence[str] | None = None,
+    objects: Callable[[str], Sequence[str] | None] = lambda key: None,
+) -> list[Prompt]:
     """Read a prompt file.
 
     Args:
         path: the file, perhaps edited by hand.
         keys: the samples asked for; lines of others are skipped. All that the file names by default.
+        objects: returns the labelled objects of a sample that is asked for, by key; None where they are not known.
 
     Raises:
-        DataError: the file cannot be read, a line is no prompt, an id occurs twice in a sample, or a sample has no
-            matching or empty prompt, or several; names file, line and sample.
+        DataError: the file cannot be read, a line is no prompt or names an object that the sample does not have, an id
+            occurs twice in a sample, or a sample has no matching or empty prompt, or several; names file, line and
+            sample.
     """
     doing = f"reading the prompts {path}"
     try:
@@ -154,6 +166,7 @@ def read_prompts(path: Path, keys: Sequence[str] | None = None) -> list[Prompt]:
             doing, found=str(error), hint="write one with `tgfbench audit … --write-prompts FILE`"
         ) from error
     found: dict[tuple[str, str], Prompt] = {}
+    wanted = None if keys is None else set(keys)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -168,8 +181,16 @@ def read_prompts(path: Path, keys: Sequence[str] | None = None) -> list[Prompt]:
         if (prompt.key, prompt.id) in found:
             raise DataError(f"{doing}, line {number}", found=f"{prompt.id!r} of {prompt.key!r} for the second time")
         found[prompt.key, prompt.id] = prompt
+        known = objects(prompt.key) if prompt.names and (wanted is None or prompt.key in wanted) else None
+        if known is not None and prompt.names not in known:
+            raise DataError(
+                f"{doing}, line {number}",
+                found=f"names: {prompt.names!r}",
+                expected=f"a labelled object of {prompt.key!r}: {', '.join(known) or 'it has none'}",
+                hint="the kind absent is for what is not labelled",
+            )
     keys = list(dict.fromkeys(key for key, _ in found)) if keys is None else keys
-    prompts = [prompt for prompt in found.values() if prompt.key in set(keys)]
+    prompts = [prompt for prompt in found.values() if wanted is None or prompt.key in wanted]
     for key, own in by_key(prompts, keys).items():
         for kind in ("matching", "empty"):
             count = sum(prompt.kind == kind for prompt in own)

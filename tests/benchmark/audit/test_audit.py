@@ -460,6 +460,17 @@ def test_prompts_are_written_edited_and_read_back(tmp_path: Path) -> None:
     assert stored.read_text() == path.read_text()
 
 
+def test_a_prompt_that_names_no_labelled_object_is_refused(tmp_path: Path) -> None:
+    scenes = Scenes(Torn(count=2, width=96, height=72))
+    path = tmp_path / "prompts.jsonl"
+    lines = [*plan(IgnoresText, Scenes(SampleDataset(count=2, width=96, height=72)), tmp_path).prompts]
+    write_prompts(path, lines)
+    assert plan(IgnoresText, scenes, tmp_path, prompts=path).prompts == lines, "who cannot be read is not asked"
+    path.write_text(path.read_text().replace('"names": "person"', '"names": "persn"'))
+    with pytest.raises(DataError, match=r"line .*\n.*'persn'"):
+        plan(IgnoresText, scenes, tmp_path, prompts=path).prompts  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,6 +134,16 @@ def test_naming_that_lights_the_other_object_is_not() -> None:
     assert found.about("energy share", "car") == 0
     assert found.mean("specificity") < 0
     assert found.mean("contrast gain") < 0
+
+
+def test_another_prompt_that_names_the_same_object_is_no_control() -> None:
+    plain = evidence({"focus-car": lit(disc(16))})
+    again = Prompt(key="k", id="focus-car-2", kind="focus", text="every car", names="car")
+    twice = dataclasses.replace(
+        plain, prompts=[*plain.prompts, again], fused={**plain.fused, again.text: lit(disc(16))}
+    )
+    assert measure_sample(twice).about("specificity", "car") == measure_sample(plain).about("specificity", "car")
+    assert measure_sample(twice).about("object movement", "car") == 40
 
 
 def test_a_gain_that_one_other_word_gives_as_well_is_none_over_the_best_control() -> None:

@@ -127,6 +127,12 @@ def test_a_prompt_file_comes_back_whatever_its_texts_and_its_editor(tmp_path: Pa
         ('{"key": "a", "id": "x", "kind": "sideways", "text": ""}', "kind"),
         ('{"key": "a", "id": "matching", "kind": "matching", "text": "twice"}', "second time"),
         ('{"key": "a", "id": "../x", "kind": "other", "text": ""}', "id"),
+        ('{"key": "a", "id": "x", "kind": "focus", "text": "the cars"}', "names"),
+        ('{"key": "a", "id": "x", "kind": "other", "text": "the cars", "names": "car"}', "names"),
+        (
+            '{"key": "a", "id": "x", "kind": "focus", "text": "the cars", "names": "van"}',
+            "line 2.*\n.*'van'.*\n.*car, person",
+        ),
         ("", "no empty prompt for 'a'"),
         ('{"key": "a", "id": "more", "kind": "matching", "text": "u"}', "2 matching prompt for 'a'"),
     ],
@@ -135,7 +141,7 @@ def test_a_bad_prompt_file_is_refused_by_line(tmp_path: Path, line: str, said: s
     path = tmp_path / "prompts.jsonl"
     path.write_text(f'{{"key": "a", "id": "matching", "kind": "matching", "text": "t"}}\n{line}\n')
     with pytest.raises(DataError, match=said) as caught:
-        read_prompts(path, ["a"])
+        read_prompts(path, ["a"], {"a": ("car", "person")}.get)
     assert str(path) in str(caught.value)
 
 
