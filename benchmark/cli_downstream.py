@@ -51,7 +51,8 @@ def downstream(
         Mode, typer.Option(help="retrain: a model per method; frozen: one given model scores all methods.")
     ] = Mode.retrain,
     task_weights: Annotated[
-        Optional[Path], typer.Option(help="Checkpoint of the detector or segmenter, with --mode frozen.")  # noqa: UP045
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Checkpoint of the detector or segmenter, with --mode frozen; of a SegFormer also hf:NAME."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of --mode retrain, comma-separated: one training each.")] = "0",
     limit: Annotated[

@@ -123,7 +123,7 @@ class Evaluation:
             "task_version": self.task.version,
             "mode": self.request.mode,
             "recipe_fields": recipe,
-            "model_sha256": content_hash(self.request.model) if self.request.model else "",
+            "model_sha256": content_hash(self.task.given(self.request.model)) if self.request.model else "",
             "train_labels": self.sets.train.labels_hash if self.sets.train else "",
             "test_labels": self.sets.test.labels_hash,
         }
@@ -195,7 +195,7 @@ def plan_evaluation(
     offline(root / FOLDER / ".libraries")
     task = load_task(request.task)
     task.require()
-    request = _checked(request)
+    request = _checked(request, task)
     recipe = task.recipe(request.recipe, request.overrides)
     train_split = None
     if request.mode == "retrain":
@@ -223,7 +223,7 @@ def content_hash(path: Path) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def _checked(request: DownstreamRequest) -> DownstreamRequest:
+def _checked(request: DownstreamRequest, task: Task) -> DownstreamRequest:
     doing = f"planning {request.task} in the mode {request.mode}"
     if request.mode == "retrain":
         if request.model is not None:
@@ -239,14 +239,13 @@ def _checked(request: DownstreamRequest) -> DownstreamRequest:
             expected="the checkpoint of the one model that scores every method's images",
             hint="--mode retrain trains one on each method's images",
         )
-    if not request.model.exists():
-        raise UsageError(doing, found=f"no {request.model}", expected="the checkpoint of a model")
+    found = task.given(request.model)
     idle = [f"--seeds {','.join(map(str, request.seeds))}"] if request.seeds != DownstreamRequest.seeds else []
     idle += [f"--train-split {request.train_split}"] if request.train_split else []
     if idle:
         expected = "neither seeds nor a training split: nothing is trained, and the given model always finds the same"
         raise UsageError(doing, found=" ".join(idle), expected=expected, hint="leave it out, or --mode retrain")
-    return replace(request, model=request.model.resolve())
+    return replace(request, model=found.resolve() if found == request.model else request.model)
 
 
 def _planned(spec: RunSpec, sets: Sets, root: Path) -> PlannedMethod:

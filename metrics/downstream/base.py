@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tgfbench.benchmark.errors import UsageError
+from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.metrics.card import MetricInfo
 
 Mode = Literal["frozen", "retrain"]
@@ -162,6 +162,19 @@ class Task(ABC):
         if missing := [name for name in cls.packages if find_spec(name) is None]:
             found = f"{' and '.join(missing)} not installed"
             raise UsageError(f"evaluating {cls.name}", found=found, hint=f"pip install 'tgfbench[{cls.extra}]'")
+
+    @classmethod
+    def given(cls, weights: Path) -> Path:
+        """Return the file or folder that the weights of the mode ``frozen`` are, whose content decides the test.
+
+        Raises:
+            WeightsError: there is none.
+        """
+        if not weights.exists():
+            raise WeightsError(
+                f"finding the given weights of {cls.name}", found=f"no {weights}", expected="a checkpoint"
+            )
+        return weights
 
     @classmethod
     @abstractmethod

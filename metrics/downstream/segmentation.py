@@ -15,6 +15,7 @@ from tgfbench.metrics.card import MetricInfo
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress, Task
 from tgfbench.metrics.downstream.mmseg_library import import_mmseg, undisturbed
 from tgfbench.metrics.downstream.recipes import read_recipe
+from tgfbench.metrics.downstream.segmentation_networks import HUB_PREFIX, hub_folder
 from tgfbench.metrics.downstream.segmentation_recipe import SegmentationRecipe
 
 _JACCARD = "Everingham et al., The PASCAL Visual Object Classes Challenge: A retrospective, IJCV 2015"
@@ -52,6 +53,12 @@ class Segmentation(Task):
     def recipe(cls, name: str, overrides: Mapping[str, Any]) -> SegmentationRecipe:
         """Read a recipe by name or file with some fields replaced."""
         return read_recipe(SegmentationRecipe, cls.name, name, overrides)
+
+    @classmethod
+    def given(cls, weights: Path) -> Path:
+        """Return the checkpoint, or the folder that ``hf:NAME`` stands for; see ``Task.given``."""
+        named = str(weights)
+        return hub_folder(named.removeprefix(HUB_PREFIX)) if named.startswith(HUB_PREFIX) else super().given(weights)
 
     def check(self, images: LabelledSet) -> None:
         """Refuse a set without classes or label maps, or with maps of another size than the images."""

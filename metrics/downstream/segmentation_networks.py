@@ -94,7 +94,7 @@ def hub_folder(name: str) -> Path:
             raise WeightsError(
                 doing,
                 found="neither a folder nor a name in the local hub cache",
-                hint=f"fetch it first: huggingface-cli download {name}; nothing is downloaded here",
+                hint=f"fetch it first: hf download {name}; nothing is downloaded here",
             ) from error
     if not (folder / "config.json").is_file():
         raise WeightsError(doing, found=f"no config.json in {folder}", expected="a folder made by save_pretrained")

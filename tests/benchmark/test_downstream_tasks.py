@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tgfbench.benchmark.cli import main
-from tgfbench.benchmark.downstream.plan import DownstreamRequest, Evaluation
+from tgfbench.benchmark.downstream.plan import DownstreamRequest, Evaluation, content_hash, plan_evaluation
 from tgfbench.benchmark.downstream.store import find_works
-from tgfbench.benchmark.images import read_label_map
+from tgfbench.benchmark.errors import WeightsError
+from tgfbench.benchmark.images import read_label_map, write_text
 from tgfbench.benchmark.plan import DatasetRequest
 from tgfbench.benchmark.results import prediction_frame, store_frames
 from tgfbench.leaderboards.board import build_boards
@@ -45,6 +46,25 @@ def test_another_content_of_the_shipped_network_is_another_board(
     copy.write_text(copy.read_text().replace("0.125", "0.25"))
     assert board() != before
     assert Detection.recipe("standard", {}).model_path() is None, "a name of ultralytics'"
+
+
+def test_a_given_segmenter_may_be_a_name_of_the_local_hub_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if find_spec("mmseg") is None:
+        pytest.skip("mmseg is not installed")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    dataset = DatasetRequest("sample", options={"count": 2, "width": 64, "height": 48})
+    request = DownstreamRequest("segmentation", dataset, mode="frozen", model=Path("hf:someone/tiny"))
+    with pytest.raises(WeightsError, match="nor a name in the local hub cache"):
+        plan_evaluation(request, [], tmp_path / "runs")
+    revision = "a" * 40
+    snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / revision
+    write_text(snapshot / "config.json", "{}")
+    write_text(tmp_path / "hub" / "models--someone--tiny" / "refs" / "main", revision)
+    planned = plan_evaluation(request, [], tmp_path / "runs")
+    assert planned.conditions["model_sha256"] == content_hash(snapshot)
+    assert planned.protocol.startswith("segmentation quick frozen tiny")
 
 
 @pytest.mark.parametrize("task", TASKS)
