@@ -203,7 +203,9 @@ def _run_row(run: Run, content: Mapping[str, Any]) -> dict[str, Any]:
     identity = content["identity"]
     provenance = content.get("provenance", {})
     card = provenance.get("card", {})
+    # What decides the images besides method, weights and policy, so that no such run passes for another.
     options = {**identity["options"], **({"masks": identity["masks"]} if identity["masks"] != "none" else {})}
+    options |= {"text_seed": identity["text_seed"]} if identity.get("text_seed") else {}
     return {
         **{name: identity[name] for name in ("dataset", "split", "fingerprint", "images", "method", "weights")},
         **{name: content[name] for name in ("title", "weights_origin", "reconstruction", "seen_in_training")},

@@ -144,8 +144,9 @@ def join_audits(
 
 
 def _alike(run: Mapping[Any, Any]) -> tuple[str, ...]:
-    """Return what a run and its audit have in common."""
-    options = {name: value for name, value in (options_of(str(run["options"])) or {}).items() if name != "prompts"}
+    """Return what a run and its audit have in common: an audit counts whichever of its texts a pair was given."""
+    given = options_of(str(run["options"])) or {}
+    options = {name: value for name, value in given.items() if name not in ("prompts", "text_seed")}
     facts = ("dataset", "split", "fingerprint", "method", "weights", "weights_origin", "text_policy")
     return (*(str(run[name]) for name in facts), json.dumps(options, sort_keys=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tgfbench.benchmark.downstream.store import Work
 from tgfbench.benchmark.errors import DataError
 from tgfbench.benchmark.images import write_png
 from tgfbench.benchmark.results import PREDICTION_COLUMNS, image_frame, prediction_frame, store_frames
-from tgfbench.benchmark.store import SCORES, Image, find_runs
+from tgfbench.benchmark.store import SCORES, Image, Run, find_runs
 from tgfbench.leaderboards import build_boards
 from tgfbench.leaderboards.layout import lay_out
 
@@ -74,6 +75,17 @@ def test_numbers_of_the_paper_stand_beside_the_authors_weights_only(run, tmp_pat
     found = lay_out(board).reported
     assert [row.value for row in found] == shown
     assert all(row.source == "Table 2" and float(row.gap) for row in found)
+
+
+def test_runs_with_other_choices_of_texts_are_rows_of_their_own(run, tmp_path):
+    other = Run(run.folder.with_name("other-texts"))
+    shutil.copytree(run.folder, other.folder)
+    identity = run.read_json()["identity"]
+    other.write_json(run.read_json() | {"identity": identity | {"text_seed": 1}})
+    (board,) = build_boards(*store_frames(tmp_path))
+    name = identity["method"]
+    assert sorted(row.label for row in lay_out(board).rows) == [f"{name} (text_seed unset)", f"{name} (text_seed=1)"]
+    assert not [note for note in board.notes if "runs alike" in note]
 
 
 def _work(root, task, name, seed=3, **content):

@@ -134,6 +134,13 @@ def test_an_audit_of_other_images_or_options_keeps_its_own_board(store):
     assert set(frames[0]["run_id"]) == set(store.frames[0]["run_id"])
 
 
+def test_an_audit_counts_whichever_of_its_texts_a_pair_was_given(store):
+    store.run("first", {"VIF": [1.0, 2.0]}, protocol="correct", dataset="ivt", options='{"text_seed": 1}')
+    store.run("first", AUDITED, protocol="audit", dataset="ivt", options='{"prompts": "generated, version 1"}')
+    (board,) = build_boards(*find_preset("text-guided").select(*store.frames))
+    assert list(board.means.columns) == ["VIF", "audit Specificity"]
+
+
 def test_a_prompted_preset_leaves_out_steered_methods_without_the_datasets_texts(store):
     for policy, use in (("dataset", "test"), ("none", "test"), ("none", "none")):
         store.run(f"{use}-{policy}", {"VIF": [1.0]}, protocol="correct", dataset="ivt", text_policy=policy,
