@@ -270,10 +270,15 @@ def train(
     crop: Annotated[int, typer.Option(help="Side of the square crops, pixels.")] = 128,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Decides crops, flips, prompts and initial weights.")] = 0,
-    option: Annotated[list[str], typer.Option("--option", "-O", help="Option of the training, as key=value.")] = [],  # noqa: B006
+    option: Annotated[
+        list[str], typer.Option("--option", "-O", help="Option of the training, as key=value; a wrong one lists them.")
+    ] = [],  # noqa: B006
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Folder of checkpoint, weights and loss curve.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Folder of checkpoint, weights and loss curve; default: runs/train/METHOD."),
+    ] = None,
 ) -> None:
     """Train a method with its training objective; Ctrl-C loses at most 250 steps, --resume goes on."""
     from tgfbench.benchmark import train as training

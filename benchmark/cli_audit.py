@@ -32,7 +32,14 @@ audit_app = typer.Typer()
 
 @audit_app.command()
 def audit(
-    method: Annotated[str, typer.Option("--method", "-m", help="Methods, comma-separated; also groups.")] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            "-m",
+            help="Methods, comma-separated, also the groups all, baselines, sources; may be absent with --controls.",
+        ),
+    ] = "",
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="One dataset; labels name objects.")] = "sample",
     data_root: DataRoot = None,
     split: Split = "test",

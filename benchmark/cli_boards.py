@@ -71,7 +71,10 @@ def meta_analysis(
 @boards_app.command()
 def submit(
     run: Annotated[str, typer.Argument(help="A run of the store: run id, method@weights, method or its folder.")],
-    file: Annotated[Optional[Path], typer.Option("--file", "-o", help="The file to write.")] = None,  # noqa: UP045
+    file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--file", "-o", help="The file to write; default: one named after the run, here."),
+    ] = None,
     out: Out = Path("runs"),
 ) -> None:
     """Pack a run's numbers, card and hashes into one file that another store can import."""

@@ -77,10 +77,15 @@ def find_leaks(
     data_root: DataRoot = None,
     threshold: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=0, max=126, help="Differing bits of two hashes up to which pairs count as the same."),
+        typer.Option(
+            min=0, max=126, help="Differing bits of two hashes up to which pairs count as the same; default: 16."
+        ),
     ] = None,
     data_option: DataOptions = [],  # noqa: B006
-    out: Annotated[Optional[Path], typer.Option("--out", help="CSV file of all matches.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="CSV file of all matches; without it none is written."),
+    ] = None,
 ) -> None:
     """Find pairs that datasets or splits share, by perceptual hash; exit code 1 where there are any."""
     from tgfbench.benchmark import session_datasets
@@ -101,14 +106,19 @@ def caption_dataset(
     split: Split = "test",
     limit: Limit = None,
     image: Annotated[str, typer.Option(help="What a model sees: visible or infrared.")] = "visible",
-    prompt: Annotated[str, typer.Option(help="What to ask a model.")] = "",
+    prompt: Annotated[
+        str, typer.Option(help="What to ask a model, or how the caption begins, as the model expects it.")
+    ] = "",
     existing: Annotated[str, typer.Option(help="Pairs that have captions: keep, append or replace.")] = "keep",
     batch: Annotated[int, typer.Option(help="Pairs at once.")] = 1,
     device: Device = "auto",
     data_option: DataOptions = [],  # noqa: B006
     visible: VisibleDir = None,
     infrared: InfraredDir = None,
-    out: Annotated[Optional[Path], typer.Option("--out", help="The sidecar (.jsonl) to write.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The sidecar (.jsonl) to write; default: captions/NAME.jsonl in the data root."),
+    ] = None,
 ) -> None:
     """Write captions of a dataset into a sidecar; Ctrl-C and the same command again goes on where it stopped."""
     from tgfbench.benchmark import session_datasets

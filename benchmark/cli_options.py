@@ -34,17 +34,24 @@ Methods = Annotated[
     str, typer.Option("--method", "-m", help="Methods, comma-separated; also the groups all, baselines, sources.")
 ]
 Datasets = Annotated[str, typer.Option("--dataset", "-d", help="Datasets, comma-separated.")]
-DataRoot = Annotated[Optional[Path], typer.Option(help="Folder that holds the datasets.")]  # noqa: UP045
+DataRoot = Annotated[
+    Optional[Path], typer.Option(help="Folder that holds the datasets; default: what TGFBENCH_DATA names.")  # noqa: UP045
+]
 Split = Annotated[str, typer.Option(help="Split of the dataset (most have train, test and all).")]
 Limit = Annotated[Optional[int], typer.Option(help="Take only the first so many pairs.")]  # noqa: UP045
 Metrics = Annotated[str, typer.Option(help="core, all, or names; default: core under `correct`, all elsewhere.")]
-ProtocolName = Annotated[str, typer.Option("--protocol", help="Metric convention, see `tgfbench list protocols`.")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="Metric conventions, comma-separated, of `tgfbench list protocols`.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Overwrite = Annotated[
     Overwriting,
     typer.Option(help="only-missing: do what is not there; always: anew; never: leave runs that were begun alone."),
 ]
-Weights = Annotated[Optional[str], typer.Option(help="Checkpoint: a name of the catalogue, or a path.")]  # noqa: UP045
+Weights = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Checkpoint: a path, or a name of the method's card; default: what comes along."),
+]
 MethodOptions = Annotated[list[str], typer.Option("--option", "-O", help="Option of the method, as key=value.")]
 DataOptions = Annotated[list[str], typer.Option("--data-option", "-D", help="Option of the dataset, as key=value.")]
 VisibleDir = Annotated[Optional[Path], typer.Option("--visible", help="Folder of visible images, with -d folder.")]  # noqa: UP045
