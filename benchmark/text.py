@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tgfbench.benchmark.compat import ensure_torchvision
+from tgfbench.benchmark.compat import ensure_torchvision, without_loading_bar
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, counted, suggest
 from tgfbench.benchmark.images import write_atomically
 from tgfbench.benchmark.weights import Checkpoint, load_strict, read_checkpoint, sha256_of, state_dict_of
@@ -151,7 +151,8 @@ class MiniLM(TextEncoder):
         from transformers import AutoModel, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        return tokenizer, AutoModel.from_pretrained(self._folder, local_files_only=True).eval()
+        with without_loading_bar():
+            return tokenizer, AutoModel.from_pretrained(self._folder, local_files_only=True).eval()
 
     @torch.inference_mode()
     def _encode_one(self, text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -327,7 +328,8 @@ class PretrainedText(TextEncoder):
 
     def _loaded(self, load: Any) -> Any:
         try:
-            return load(str(Path(self.weights).expanduser()))
+            with without_loading_bar():
+                return load(str(Path(self.weights).expanduser()))
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
                 f"loading the text encoder {self.name} from {self.weights}",

@@ -257,7 +257,7 @@ def _load(model: str, device: Any) -> tuple[Any, Any]:
     """Return processor and model, in evaluation mode on the device."""
     import torch
 
-    from tgfbench.benchmark.compat import ensure_torchvision
+    from tgfbench.benchmark.compat import ensure_torchvision, without_loading_bar
 
     ensure_torchvision()
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -269,8 +269,9 @@ def _load(model: str, device: Any) -> tuple[Any, Any]:
         raise WeightsError(doing, found="no such folder", hint=hint)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     try:
-        processor = AutoProcessor.from_pretrained(model, local_files_only=local)
-        network = AutoModelForImageTextToText.from_pretrained(model, local_files_only=local, dtype=dtype)
+        with without_loading_bar():
+            processor = AutoProcessor.from_pretrained(model, local_files_only=local)
+            network = AutoModelForImageTextToText.from_pretrained(model, local_files_only=local, dtype=dtype)
     # transformers reports absent, damaged and unsuitable models alike through these.
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise WeightsError(

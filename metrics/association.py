@@ -67,16 +67,17 @@ class PretrainedAssociation(Association):
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
-        from tgfbench.benchmark.compat import ensure_torchvision
+        from tgfbench.benchmark.compat import ensure_torchvision, without_loading_bar
 
         ensure_torchvision()
         from transformers import AutoImageProcessor, AutoTokenizer
 
         try:
-            parts = [
-                kind.from_pretrained(self.folder, local_files_only=True)
-                for kind in (AutoTokenizer, AutoImageProcessor, self.model_class())
-            ]
+            with without_loading_bar():
+                parts = [
+                    kind.from_pretrained(self.folder, local_files_only=True)
+                    for kind in (AutoTokenizer, AutoImageProcessor, self.model_class())
+                ]
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
                 f"loading the association model {type(self).__name__} from {self.folder}",

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmseg.models.segmentors.base import BaseSegmentor
 from torch import Tensor, nn
 
+from tgfbench.benchmark.compat import without_loading_bar
 from tgfbench.benchmark.errors import WeightsError
 from tgfbench.metrics.downstream.segmentation_loss import CountedCrossEntropy
 
@@ -93,19 +94,17 @@ def read_hub_segmenter(folder: Path, classes: Sequence[str] | None = None) -> tu
             "label2id": {name: position for position, name in enumerate(classes)},
             "ignore_mismatched_sizes": True,
         }
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        network = SegformerForSemanticSegmentation.from_pretrained(folder, **options)
+        with without_loading_bar():
+            network = SegformerForSemanticSegmentation.from_pretrained(folder, **options)
     except Exception as error:  # the libraries below raise anything from OSError to pickle's own
         raise WeightsError(
             doing, found=_first_line(error), expected="model.safetensors that fits config.json"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
     state = {f"network.{key}": value.detach().clone() for key, value in network.state_dict().items()}
     return network.config.to_dict(), state
 

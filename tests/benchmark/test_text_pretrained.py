@@ -64,6 +64,20 @@ def test_tokens_are_the_states_of_the_text_branch(name: str, tmp_path: Path) -> 
     torch.testing.assert_close(features.pooled[1], expected[0])
 
 
+@pytest.mark.parametrize("name", ["minilm", "blip", "blip2-qformer"])
+def test_loading_prints_no_bar_and_leaves_the_bars_of_the_library_as_they_are(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    if name != "minilm":
+        saved(name, tmp_path)
+    capfd.readouterr()
+    load_text_encoder(name, **({} if name == "minilm" else {"weights": tmp_path})).encode(["a man"])
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
+
+
 @pytest.mark.parametrize(("name", "longest"), [("blip", 32), ("blip2-qformer", 512)])
 def test_long_texts_are_cut(name: str, longest: int, tmp_path: Path) -> None:
     saved(name, tmp_path)

@@ -139,10 +139,11 @@ def test_existing_captions_are_kept_extended_or_replaced(
 
 
 def test_a_model_describes_each_image_and_goes_on_after_an_interruption(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     report = caption(Street(), model, whole, device="cpu", max_tokens=8)
+    assert "Loading" not in capfd.readouterr().err, "no bar of the library"
     assert (report.written, list(report.failed)) == (4, ["bad"])
     said = captions_in(whole)
     assert list(said) == ["a", "b", "bare", "c"]

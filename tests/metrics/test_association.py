@@ -63,6 +63,13 @@ def test_every_model_gives_a_map_per_phrase(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(heat, alone, atol=1e-5)
 
 
+def test_loading_prints_no_bar(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved("clip", tmp_path)
+    capfd.readouterr()
+    load_association(tmp_path).heat(np.zeros((*SIZE, 3), np.uint8), ["the man"])
+    assert "Loading" not in capfd.readouterr().err
+
+
 def test_clip_maps_are_cosines_of_projected_patches(tmp_path: Path) -> None:
     model = saved("clip", tmp_path)
     image = np.full((28, 28, 3), 100, np.uint8)
