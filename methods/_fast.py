@@ -10,7 +10,7 @@ Maps are kept as (H, W, C), so that a 1x1 convolution is a matrix product and la
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -272,6 +272,40 @@ def feed_forward_gated(
         hidden = F.gelu(depthwise(gate, to_gate)).mul_(depthwise(value, to_value)).flatten(0, 1)
         unchanged, target = (image[start:stop].view(-1, channels) for image in (x, out))
         torch.addmm(unchanged, hidden, leave.t(), out=target)
+
+
+Reference = TypeVar("Reference", bound=nn.Module)
+
+
+class FastNetwork(nn.Module, Generic[Reference]):
+    """A network rearranged for inference, without approximation; has no parameters but the reference's.
+
+    A subclass defines ``compute``, which takes the reference's inputs and returns the fused images.
+
+    Args:
+        reference: the network as in its paper, in its final place and precision.
+        rows: of a strip; None chooses by device.
+    """
+
+    reference: Reference
+    compute: Callable[..., Tensor]
+
+    def __init__(self, reference: Reference, rows: int | None = None) -> None:
+        super().__init__()
+        self.reference, self.rows = reference, rows
+
+    @torch.inference_mode()
+    def forward(self, **inputs: Tensor | None) -> Tensor:
+        """Return the fused images that the reference returns for the same inputs, up to rounding."""
+        images = inputs["visible"]
+        if images is not None and torch.is_autocast_enabled(images.device.type):
+            # Products that are written in place cannot change their precision; the reference's layers can.
+            return self.by_reference(**inputs).float()
+        return self.compute(**inputs)
+
+    def by_reference(self, **inputs: Tensor | None) -> Tensor:
+        """Return the fused images that the reference computes."""
+        return self.reference(**inputs)
 
 
 class Step(nn.Module):

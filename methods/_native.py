@@ -11,6 +11,7 @@ import torch
 
 from tgfbench.benchmark.errors import WeightsError
 from tgfbench.benchmark.weights import Checkpoint
+from tgfbench.methods._fast import FastNetwork
 from tgfbench.methods.base import FusionMethod
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class NativeMethod(FusionMethod):
-    """A fusion method with a network of its own; beside its module lie ``network.py`` and ``objective.py``.
+    """A fusion method with a network of its own: ``network.py``, ``fast.py`` and ``objective.py`` lie beside it.
 
     Subclasses read the checkpoint into ``network`` and set ``postprocess`` and, where texts steer it, ``text``.
 
     Attributes:
-        network: in eval mode; its ``config`` holds the arguments of ``build_network``.
+        network: what ``fast.py`` makes of ``network.py``'s, which is its ``reference``; in eval mode.
         postprocess: which steps follow the network.
         text: where text features come from; its ``identity`` names them.
         text_tokens: vectors of a text that ``untrained`` draws, 0 where the network takes no text.
@@ -33,7 +34,7 @@ class NativeMethod(FusionMethod):
     text_tokens: ClassVar[int] = 0
     text_folders: ClassVar[tuple[str, ...]] = (".",)
     checkpoint: Checkpoint
-    network: Any
+    network: FastNetwork[Any]
     postprocess: str
     text: Any = None
 
@@ -73,7 +74,7 @@ class NativeMethod(FusionMethod):
 
     def provenance(self) -> dict[str, Any]:
         text = {} if self.text is None else {"text": self.text.identity}
-        return {"postprocess": self.postprocess, **text, "network": self.network.config}
+        return {"postprocess": self.postprocess, **text, "network": self.network.reference.config}
 
 
 def _beside(cls: type, name: str) -> Any:

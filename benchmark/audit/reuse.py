@@ -1,7 +1,7 @@
 """Fusing one pair under many prompts without encoding its images every time.
 
 What a network computes before it reads the text is the same for every prompt. Which of its modules those are is found
-out, not declared: on a small crop, two prompts are fused and the modules noted whose inputs were equal both times.
+out, not declared: on a small crop, a few prompts are fused and the modules noted whose inputs were equal every time.
 Those then answer a repeated input from memory. Outputs stay the same to the last bit, which is checked on that crop;
 a method that this does not suit (state of its own, arithmetic outside modules) is left alone.
 """
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PROBE_SIDE = 128
 """Side of the crop on which modules are watched, in pixels."""
+
+PROBE_TEXTS = 4
+"""Texts under which they are watched; some methods take two texts for the same, such as an empty and a neutral one."""
 
 Call = tuple[Any, ...]
 """The arguments of one call of a module, by position and by name."""
@@ -58,12 +61,12 @@ class Reuse:
 
         Args:
             sample: the pair.
-            texts: the texts that will be asked for; two of them find out what to remember.
+            texts: the texts that will be asked for; a few of them find out what to remember.
             mask: as for ``engines.fuse_sample``.
         """
         if not self._probed and len(texts) > 1:
             self._probed = True
-            self._probe(sample, texts[:2], mask)
+            self._probe(sample, texts[:: -(-len(texts) // PROBE_TEXTS)], mask)
         try:
             yield lambda text: self._remembering(sample, text, mask)
         finally:
@@ -100,17 +103,19 @@ class Reuse:
                 fuse_sample(self.method, crop, text, cut)
         constant = {name for name, watch in zip(named, watched, strict=True) if watch.constant}
         outermost = sorted(name for name in constant if not _inside(name, constant))
+        texts = texts[:2]
         plain = [fuse_sample(self.method, crop, text, cut) for text in texts]
         # Networks that write into what modules give or take need copies, which cost a tenth of a fusion.
         for copying in (False, True):
             self._memories = [_Memory(name, named[name], copying) for name in outermost]
             # Twice: the second answer to the first text comes from memory, too.
             remembered = [self._remembering(crop, text, cut) for text in (*texts, *texts)]
-            answered = copying or not any(memory.missed for memory in self._memories)
+            agreed = copying or not any(memory.missed for memory in self._memories)
             for memory in self._memories:
                 memory.forget()
-            if answered and all(map(np.array_equal, [*plain, *plain], remembered)):
-                return self._memories
+            if agreed and all(map(np.array_equal, [*plain, *plain], remembered)):
+                # A module that others call is not asked where they answer from memory.
+                return [memory for memory in self._memories if memory.answered]
         return []
 
 
@@ -118,7 +123,7 @@ Fuse = Callable[[str], np.ndarray]
 
 
 class _Watched:
-    """Tells whether a module was called with equal inputs in two fusions."""
+    """Tells whether a module was called with equal inputs in every fusion."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -134,9 +139,9 @@ class _Watched:
 
     @property
     def constant(self) -> bool:
-        """Whether it was called, equally in both fusions, with at least one tensor."""
-        first, second = self._calls
-        return bool(first) and any(map(_has_tensor, first)) and _equal(first, second)
+        """Whether it was called, equally in all fusions, with at least one tensor."""
+        first, *others = self._calls
+        return any(map(_has_tensor, first)) and all(_equal(first, other) for other in others)
 
 
 class _Memory:
@@ -149,12 +154,13 @@ class _Memory:
 
     Attributes:
         missed: whether a call had other arguments than the one remembered under its number.
+        answered: whether a call was answered from memory.
     """
 
     def __init__(self, name: str, module: nn.Module, copying: bool) -> None:
         self.name, self.module = name, module
         self._own: Callable[[Any], Any] = _copy if copying else lambda value: value
-        self.missed = False
+        self.missed = self.answered = False
         self._known: list[tuple[Call, Any]] = []
         self._next = 0
 
@@ -171,6 +177,7 @@ class _Memory:
         if number < len(self._known):
             call, answer = self._known[number]
             if _equal(call, (arguments, named)):
+                self.answered = True
                 return self._own(answer)
             self.missed = True
             return forward(*arguments, **named)
@@ -214,6 +221,8 @@ def _copy(value: Any) -> Any:
         return value.clone()
     if isinstance(value, dict):
         return {name: _copy(item) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_copy, value))
     if type(value) in (tuple, list):
         return type(value)(_copy(item) for item in value)
     return value

@@ -7,6 +7,8 @@
 - A channel of the grid has a whole number of tokens, so the weights of a token's positions repeat along the pixels of
   every channel. They scale pixels, and a pixelwise map may come before them.
 - Restormer blocks and what follows a stage are computed in strips of rows.
+
+What the first stage does before the text is a step of its own, so that the audit computes it once for all prompts.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import attend_channels, feed_forward_gated, fold_affine, strips
+from tgfbench.methods._fast import FastNetwork, Step, attend_channels, feed_forward_gated, fold_affine, strips
 from tgfbench.methods.film.network import (
     GRID,
     HEADS,
@@ -30,36 +32,39 @@ CPU_PIXELS = 2560
 """Pixels of a strip on the CPU, where its maps of 128 channels should stay in the cache; a GPU takes one strip."""
 
 
-@torch.inference_mode()
-def fuse(
-    network: FILMNetwork, *, visible: Tensor, infrared: Tensor, text_feature: Tensor, rows: int | None = None
-) -> Tensor:
-    """Return what ``network`` returns for the same inputs, up to rounding.
+class FastFILM(FastNetwork[FILMNetwork]):
+    """FILM in strips of rows."""
 
-    Args:
-        network: the reference.
-        visible, infrared, text_feature: as for ``FILMNetwork.forward``.
-        rows: of a strip; None chooses by device.
-    """
-    if torch.is_autocast_enabled(visible.device.type):
-        # Products that are written in place cannot change their precision; the reference's layers can.
-        return network(visible=visible, infrared=infrared, text_feature=text_feature).float()
-    height, width = visible.shape[-2:]
-    rows = rows or (-(-CPU_PIXELS // width) if visible.device.type == "cpu" else height)
-    texts = network.text_process(text_feature)
-    parts = zip(visible[:, 0, :, :, None], infrared[:, 0, :, :, None], texts, strict=True)
-    return torch.stack([_fuse_one(network, vis, ir, text, rows) for vis, ir, text in parts])[:, None]
+    def __init__(self, reference: FILMNetwork, rows: int | None = None) -> None:
+        super().__init__(reference, rows)
+        self.see = Step(self._seen)
 
+    def compute(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
+        """Return the fused luma (B, 1, H, W); arguments are those of ``FILMNetwork.forward``."""
+        texts = self.reference.text_process(text_feature)
+        parts = zip(visible[:, 0, :, :, None], infrared[:, 0, :, :, None], texts, strict=True)
+        return torch.stack([self._fuse(*inputs) for inputs in parts])[:, None]
 
-def _fuse_one(network: FILMNetwork, visible: Tensor, infrared: Tensor, text: Tensor, rows: int) -> Tensor:
-    a, b = infrared, visible
-    for stage in network.stages:
-        a, b = _branch(stage, "A", a, text, rows), _branch(stage, "B", b, text, rows)
-    x = torch.cat([a, b], dim=-1)
-    del a, b
-    x = _pointwise(_block(network.restormer1, x, rows), network.conv1)
-    x = _block(network.restormer3, _block(network.restormer2, x, rows), rows)
-    return _pointwise(x, network.conv2)[..., 0].sigmoid_()
+    def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
+        """Return (H, W)."""
+        network, rows = self.reference, self._strip(visible)
+        first, *others = network.stages
+        a, b = (_branch(first, x, self.see(x, image), text, rows) for x, image in (("A", infrared), ("B", visible)))
+        for stage in others:
+            a, b = (_branch(stage, x, _seen(stage, x, image, rows), text, rows) for x, image in (("A", a), ("B", b)))
+        x = torch.cat([a, b], dim=-1)
+        del a, b
+        x = _pointwise(_block(network.restormer1, x, rows), network.conv1)
+        x = _block(network.restormer3, _block(network.restormer2, x, rows), rows)
+        return _pointwise(x, network.conv2)[..., 0].sigmoid_()
+
+    def _seen(self, x: str, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return _seen(self.reference.stages[0], x, image, self._strip(image))
+
+    def _strip(self, image: Tensor) -> int:
+        """Return the rows of a strip of (H, W, C)."""
+        height, width = image.shape[:2]
+        return self.rows or (-(-CPU_PIXELS // width) if image.device.type == "cpu" else height)
 
 
 def _pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -67,33 +72,44 @@ def _pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
-def _branch(stage: Stage, x: str, image: Tensor, text: Tensor, rows: int) -> Tensor:
-    """Return (H, W, C) of branch ``x`` of a stage from (H, W, C') and (L, D)."""
-    first, second, third = (float(stage.part(f"prelu{x}{number}").weight) for number in (1, 2, 3))
-    features = F.conv2d(image[None].permute(0, 3, 1, 2), stage.part(f"conv{x}1").weight, padding=1)[0]
-    features = F.leaky_relu_(features.permute(1, 2, 0).contiguous(), first)
-    features = _block(stage.part(f"restormer{x}1"), features, rows)
+def _seen(stage: Stage, x: str, image: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what branch ``x`` of a stage makes of its image (H, W, C') before the text.
 
-    size = tuple(image.shape[:2])
-    to_rows, to_columns = (nearest_indices(n, m, image.device) for n, m in zip(size, GRID, strict=True))
+    Returns:
+        Features (H, W, C); image tokens (T, D) for the text to ask; the grid's pixels (N, C) for its answer to weigh.
+    """
+    features = F.conv2d(image[None].permute(0, 3, 1, 2), stage.part(f"conv{x}1").weight, padding=1)[0]
+    features = F.leaky_relu_(features.permute(1, 2, 0).contiguous(), float(stage.part(f"prelu{x}1").weight))
+    features = _block(stage.part(f"restormer{x}1"), features, rows)
+    sides = zip(features.shape[:2], GRID, strict=True)
+    to_rows, to_columns = (nearest_indices(side, cells, image.device) for side, cells in sides)
     grid = features.index_select(0, to_rows).index_select(1, to_columns).flatten(0, 1)
     grid = _pointwise(grid, stage.part(f"imagef2textf{x}1").conv)
-    attention = stage.part(f"cross_attention{x}1").multihead_attn
-    weights = mean_answer(attention, text, grid.t().reshape(-1, text.shape[-1]))
+    width = stage.part(f"cross_attention{x}1").multihead_attn.embed_dim
+    return features, grid.t().reshape(-1, width), F.linear(grid, stage.part(f"conv{x}2").weight.flatten(1))
+
+
+def _branch(stage: Stage, x: str, seen: tuple[Tensor, Tensor, Tensor], text: Tensor, rows: int) -> Tensor:
+    """Return (H, W, C) of branch ``x`` of a stage from what ``_seen`` returned and a text (L, D)."""
+    features, tokens, grid = seen
+    second, third = (float(stage.part(f"prelu{x}{number}").weight) for number in (2, 3))
+    weights = mean_answer(stage.part(f"cross_attention{x}1").multihead_attn, text, tokens)
     weights = F.normalize(weights, p=1, dim=-1, eps=1e-12)
 
-    guide, join = stage.part(f"conv{x}2"), stage.part(f"conv{x}3")
+    join = stage.part(f"conv{x}3")
     own, guided = join.weight.flatten(1).chunk(2, dim=1)
-    grid = F.linear(grid, guide.weight.flatten(1)).unflatten(0, (-1, len(weights))).mul_(weights[:, None])
-    grid = F.leaky_relu_(grid.add_(guide.bias), second)
+    grid = grid.unflatten(0, (-1, len(weights))) * weights[:, None]
+    grid = F.leaky_relu_(grid.add_(stage.part(f"conv{x}2").bias), second)
     grid = F.linear(grid, guided, join.bias).view(*GRID, -1)
 
-    from_rows, from_columns = (nearest_indices(m, n, image.device) for n, m in zip(size, GRID, strict=True))
+    sides = zip(features.shape[:2], GRID, strict=True)
+    from_rows, from_columns = (nearest_indices(cells, side, grid.device) for side, cells in sides)
+    out = torch.empty_like(features)
     for start, stop in strips(len(features), rows):
         strip = grid.index_select(0, from_rows[start:stop]).index_select(1, from_columns)
         strip += F.linear(features[start:stop], own + guided)
-        features[start:stop] = F.leaky_relu_(strip, third)
-    return features
+        out[start:stop] = F.leaky_relu_(strip, third)
+    return out
 
 
 def mean_answer(attention: nn.MultiheadAttention, text: Tensor, tokens: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from tgfbench.methods._native import NativeMethod
 from tgfbench.methods._text import text_source
 from tgfbench.methods.base import FusionBatch, MethodInfo, reported
 from tgfbench.methods.colour import fuse_luma, luma
-from tgfbench.methods.film.fast import fuse
+from tgfbench.methods.film.fast import FastFILM
 from tgfbench.methods.film.network import build_network
 
 REPOSITORY = "https://github.com/Zhaozixiang1228/IF-FILM"
@@ -112,7 +112,7 @@ class FILM(NativeMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         network, _ = read_network(self.checkpoint.path, build_network)
-        self.network = network.to(self.device)
+        self.network = FastFILM(network.to(self.device))
         self.postprocess = postprocess
         width = network.config["text_width"]
         self.text = text_source(
@@ -125,8 +125,7 @@ class FILM(NativeMethod):
         # One by one: texts differ in length, and the network has no mask for padding.
         fused = torch.cat(
             [
-                fuse(
-                    self.network,
+                self.network(
                     visible=grey[row : row + 1],
                     infrared=batch.infrared[row : row + 1],
                     text_feature=self._tokens(key, text),

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import as_image, channel_moments, strips
+from tgfbench.methods._fast import FastNetwork, as_image, channel_moments, strips
 from tgfbench.methods._winograd import winograd_convolve, winograd_kernel
 from tgfbench.methods.ldfusion.network import (
     EPSILON,
@@ -35,32 +35,26 @@ CPU_ROWS = 32
 BORDER = 3
 
 
-class FastLDFusion:
-    """Computes what the reference computes, up to rounding; weights are rearranged once.
-
-    Args:
-        network: the reference, in its final place: later changes of its weights are not seen.
-        rows: of a strip of the last stage; None chooses by device.
-    """
+class FastLDFusion(FastNetwork[LDFusionNetwork]):
+    """LDFusion, its last stage in strips of rows; later changes of the reference's weights are not seen."""
 
     @torch.inference_mode()
-    def __init__(self, network: LDFusionNetwork, rows: int | None = None) -> None:
-        self.network, self.rows = network, rows
-        encoders = network.Enc.content_encoder1.model, network.Enc.content_encoder2.model
-        blocks = [layer for layers in (*encoders, network.Dec.model_local) for layer in layers]
+    def __init__(self, reference: LDFusionNetwork, rows: int | None = None) -> None:
+        super().__init__(reference, rows)
+        encoders = reference.Enc.content_encoder1.model, reference.Enc.content_encoder2.model
+        blocks = [layer for layers in (*encoders, reference.Dec.model_local) for layer in layers]
         self._kernels = {
             conv: winograd_kernel(conv.weight)
             for block in blocks
             if isinstance(block, ResidualBlock)
             for conv in _convolutions(block.block)
         }
-        layers = network.Dec.model_up
+        layers = reference.Dec.model_up
         stages = [layer for layer in layers if isinstance(layer, nn.ConvTranspose2d)]
         norms = [layer for layer in layers if isinstance(layer, SampleNorm)]
         self._stages = [_Stage(stage, norm) for stage, norm in zip(stages, norms, strict=True)]
 
-    @torch.inference_mode()
-    def __call__(self, *, visible: Tensor, infrared: Tensor) -> Tensor:
+    def compute(self, *, visible: Tensor, infrared: Tensor) -> Tensor:
         """Return the part of ``tanh_full`` that the fused image needs.
 
         Args:
@@ -71,8 +65,12 @@ class FastLDFusion:
         """
         return torch.cat([self._fuse(*pair) for pair in zip(visible[:, 0], infrared[:, 0], strict=True)])
 
+    def by_reference(self, **inputs: Tensor | None) -> Tensor:
+        height, width = inputs["visible"].shape[-2:]  # type: ignore[union-attr]
+        return self.reference(**inputs)["tanh_full"][..., :height, :width]
+
     def _fuse(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        encoder = self.network.Enc
+        encoder = self.reference.Enc
         visible, infrared = (_mirrored(image[..., None], BORDER) for image in (visible, infrared))
         styles = [_style(encoder.style_encoder1, visible), _style(encoder.style_encoder2, infrared)]
         contents = [self._content(encoder.content_encoder1, visible), self._content(encoder.content_encoder2, infrared)]
@@ -101,7 +99,7 @@ class FastLDFusion:
 
     def _restyle(self, x: Tensor, style: Tensor) -> Tensor:
         """Return the content (h, w, C) in the style (1, style_dim)."""
-        decoder = self.network.Dec
+        decoder = self.reference.Dec
         parameters = decoder.mlp(style)[0].chunk(2 * len(decoder.model_local))
         for number, block in enumerate(decoder.model_local):
             assert isinstance(block, ResidualBlock)
@@ -113,7 +111,7 @@ class FastLDFusion:
 
     def _paint(self, parts: _Parities, height: int, width: int) -> Tensor:
         """Return (1, 1, H, W)."""
-        (conv,) = _convolutions(self.network.Dec.model_up)
+        (conv,) = _convolutions(self.reference.Dec.model_up)
         # What a row of the kernel contributes is a map of its own.
         weight = conv.weight[0].transpose(0, 1)[:, :, None].contiguous()
         fused = weight.new_empty(height, width)

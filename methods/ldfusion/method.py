@@ -76,9 +76,8 @@ class LDFusion(NativeMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         network, self._partner = read_parts(self.checkpoint.path)
-        self.network = network.to(self.device)
+        self.network = FastLDFusion(network.to(self.device))
         self.postprocess = postprocess
-        self._fuse = FastLDFusion(self.network)
 
     @torch.inference_mode()
     def fuse(self, batch: FusionBatch) -> Tensor:
@@ -91,7 +90,7 @@ class LDFusion(NativeMethod):
         if min(height, width) < SMALLEST:
             doing = f"fusing {', '.join(batch.keys)} with LDFusion"
             raise DataError(doing, found=f"{width} x {height} pixels", expected=f"at least {SMALLEST} pixels a side")
-        fused = self._fuse(visible=luma(batch.visible), infrared=batch.infrared).clamp_(0, 1)
+        fused = self.network(visible=luma(batch.visible), infrared=batch.infrared).clamp_(0, 1)
         rgb = fuse_luma(batch.visible, fused)
         return (rgb * 255).floor() / 255 if self.postprocess == "authors" else rgb
 

@@ -7,6 +7,8 @@
 - Windows are independent, so a few at a time pass through all blocks.
 - The pass of the image through cross-attention, and the reduction of its outputs, go through the pixels in parts.
 
+The features that both images share are a step of their own, so that the audit computes them once for all prompts.
+
 Pixels are kept as (N, d) or (H, W, d).
 """
 
@@ -19,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import channel_norm, fold_affine
+from tgfbench.methods._fast import FastNetwork, Step, channel_norm, fold_affine
 from tgfbench.methods.mtgfusion.guidance import (
     CROSS_HEADS,
     CYCLE_BLOCKS,
@@ -45,39 +47,47 @@ TOKENS = 4096
 """Tokens that pass through several layers at a time: their widest map, 256 channels, takes 4 MiB."""
 
 
-@torch.inference_mode()
-def fuse(network: MTGFusionNetwork, *, visible: Tensor, infrared: Tensor, **texts: Tensor | None) -> Tensor:
-    """Return the entry ``fused`` of what ``network`` returns for the same inputs, up to rounding.
+class FastMTGFusion(FastNetwork[MTGFusionNetwork]):
+    """MTG-Fusion, a few windows at a time."""
 
-    Args:
-        network: the reference.
-        visible, infrared: as for ``MTGFusionNetwork.forward``.
-        **texts: ``tA``, ``tB``, ``tAB``, ``tAS`` and ``tBS``, likewise.
-    """
-    if torch.is_autocast_enabled(visible.device.type):
-        # Products that are written in place cannot change their precision; the reference's layers can.
-        return network.fused(visible=visible, infrared=infrared, **texts).float()
-    tokens = [network.text_tokens(texts.get(name), len(visible)) for name in TEXTS]
-    rows = (slice(row, row + 1) for row in range(len(visible)))
-    return torch.cat([_fuse_one(network, visible[r], infrared[r], [text[r] for text in tokens]) for r in rows])
+    def __init__(self, reference: MTGFusionNetwork) -> None:
+        super().__init__(reference)
+        self.share = Step(self._shared)
 
+    def compute(self, *, visible: Tensor, infrared: Tensor, **texts: Tensor | None) -> Tensor:
+        """Return the fused luma (B, 1, H, W).
 
-def _fuse_one(network: MTGFusionNetwork, visible: Tensor, infrared: Tensor, texts: list[Tensor]) -> Tensor:
-    extractor, reconstructor = network.shared, network.recon
-    x = extractor.proj_in(torch.cat([infrared, visible], dim=1))
-    shared = _in_windows(extractor, x, extractor.blocks, lambda x: _shared_out(network, x))[0].permute(1, 2, 0)
-    cmsf = _extracted(network.tgce, shared.contiguous(), *texts[:3])
-    del x, shared
-    specific = _specific(network.tgsf, "A", network.visual.EA(infrared)[0], texts[3])
-    specific += _specific(network.tgsf, "B", network.visual.EB(visible)[0], texts[4])
-    x = torch.cat([cmsf, specific], dim=-1)[None].permute(0, 3, 1, 2)
-    del cmsf, specific
-    x = reconstructor.proj_in(x)
-    return _in_windows(reconstructor, x, reconstructor.ret_blocks, lambda x: _pointwise(x, reconstructor.final_conv))
+        Args:
+            visible, infrared: as for ``MTGFusionNetwork.forward``.
+            **texts: ``tA``, ``tB``, ``tAB``, ``tAS`` and ``tBS``, likewise.
+        """
+        tokens = [self.reference.text_tokens(texts.get(name), len(visible)) for name in TEXTS]
+        rows = (slice(row, row + 1) for row in range(len(visible)))
+        return torch.cat([self._fuse(visible[r], infrared[r], [text[r] for text in tokens]) for r in rows])
 
+    def by_reference(self, **inputs: Tensor | None) -> Tensor:
+        return self.reference.fused(**inputs)  # type: ignore[arg-type]
 
-def _shared_out(network: MTGFusionNetwork, x: Tensor) -> Tensor:
-    return _pointwise(network.shared.norm_out(x), network.shared.proj_out)
+    def _fuse(self, visible: Tensor, infrared: Tensor, texts: list[Tensor]) -> Tensor:
+        """Return (1, 1, H, W)."""
+        network, reconstructor = self.reference, self.reference.recon
+        shared = self.share(visible, infrared)[0].permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
+        cmsf = _extracted(network.tgce, shared, *texts[:3])
+        del shared
+        specific = _specific(network.tgsf, "A", network.visual.EA(infrared)[0], texts[3])
+        specific += _specific(network.tgsf, "B", network.visual.EB(visible)[0], texts[4])
+        x = torch.cat([cmsf, specific], dim=-1)[None].permute(0, 3, 1, 2)
+        del cmsf, specific
+        x = reconstructor.proj_in(x)
+        return _in_windows(
+            reconstructor, x, reconstructor.ret_blocks, lambda x: _pointwise(x, reconstructor.final_conv)
+        )
+
+    def _shared(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Return (1, d, H, W)."""
+        shared = self.reference.shared
+        x = shared.proj_in(torch.cat([infrared, visible], dim=1))
+        return _in_windows(shared, x, shared.blocks, lambda x: _pointwise(shared.norm_out(x), shared.proj_out))
 
 
 def _pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -190,7 +200,7 @@ def _specific(tgsf: TGSF, x: str, features: Tensor, text: Tensor) -> Tensor:
     reducers = tgsf.final_reducer.weight.flatten(1).chunk(len(tgsf.cross_blocks_A), dim=1)
     for block, reducer in zip(tgsf.get_submodule(f"cross_blocks_{x}").children(), reducers, strict=True):
         assert isinstance(block, CrossBlock)
-        _cross(block, visual, text)
+        visual = _crossed(block, visual, text)
         reduced.addmm_(visual, reducer.t())
     return reduced.view(height, width, -1).mul_(text_weight(tgsf, x, text, (height, width))[..., None])
 
@@ -204,14 +214,17 @@ def text_weight(tgsf: TGSF, x: str, text: Tensor, size: tuple[int, int]) -> Tens
     return weight[row_kind][:, column_kind]
 
 
-def _cross(block: CrossBlock, visual: Tensor, text: Tensor) -> None:
-    """Replace visual tokens (N, d) by what a cross block makes of them with a text (1, L, d)."""
+def _crossed(block: CrossBlock, visual: Tensor, text: Tensor) -> Tensor:
+    """Return what a cross block makes of visual tokens (N, d) with a text (1, L, d)."""
     text = block.answered("text", 1, text, visual[None])
     norm, q, k, v, out, norm_ff, ff = block.parts("vis", 2)
     to_query = fold_affine(q.weight, q.bias, norm.weight, norm.bias)  # type: ignore[arg-type]
     enter = fold_affine(ff[0].weight, ff[0].bias, norm_ff.weight, norm_ff.bias)  # type: ignore[arg-type, index]
     keys, values = (f(text[0]).unflatten(-1, (CROSS_HEADS, -1)).transpose(0, 1)[None] for f in (k, v))
-    for part in visual.split(TOKENS):
+    result = torch.empty_like(visual)
+    for part, x in zip(visual.split(TOKENS), result.split(TOKENS), strict=True):
         queries = F.linear(channel_norm(part), *to_query).unflatten(-1, (CROSS_HEADS, -1)).transpose(0, 1)[None]
-        part.add_(out(F.scaled_dot_product_attention(queries, keys, values)[0].transpose(0, 1).flatten(1)))
-        part.add_(ff[2](F.gelu(F.linear(channel_norm(part), *enter))))  # type: ignore[index]
+        answer = F.scaled_dot_product_attention(queries, keys, values)[0].transpose(0, 1).flatten(1)
+        torch.add(part, out(answer), out=x)
+        x.add_(ff[2](F.gelu(F.linear(channel_norm(x), *enter))))  # type: ignore[index]
+    return result

@@ -15,7 +15,7 @@ from tgfbench.methods._native import NativeMethod
 from tgfbench.methods._text import choose_encoder
 from tgfbench.methods.base import FusionBatch, MethodInfo, reported
 from tgfbench.methods.colour import fuse_luma, luma
-from tgfbench.methods.mtgfusion.fast import fuse
+from tgfbench.methods.mtgfusion.fast import FastMTGFusion
 from tgfbench.methods.mtgfusion.network import build_network
 from tgfbench.methods.mtgfusion.texts import FOLDERS, Features, OnePrompt, TextFiles
 
@@ -110,9 +110,9 @@ class MTGFusion(NativeMethod):
             doing, expected = "setting the options of mtgfusion", "at least 1, auto or none"
             raise UsageError(doing, found=f"window={window}", expected=expected)
         network, _ = read_network(self.checkpoint.path, build_network)
-        self.network = network.to(self.device)
-        if window != "auto" or self.network.config["window"] is None:
-            self.network.set_window(None if window is None else (16, 16) if window == "auto" else (window, window))
+        self.network = FastMTGFusion(network.to(self.device))
+        if window != "auto" or network.config["window"] is None:
+            network.set_window(None if window is None else (16, 16) if window == "auto" else (window, window))
         self.postprocess = postprocess
         self.text = text_source(network.config["text_width"], text_features, text_files, text_encoder, text_weights)
 
@@ -121,8 +121,7 @@ class MTGFusion(NativeMethod):
         grey = luma(batch.visible)
         # One by one: texts differ in length, and the network has no mask for padding.
         fused = [
-            fuse(
-                self.network,
+            self.network(
                 visible=grey[row : row + 1],
                 infrared=batch.infrared[row : row + 1],
                 **{name: tokens.to(self.device) for name, tokens in self.text.tokens(key, text).items()},

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tgfbench.methods._fast import (
     ChannelGram,
+    FastNetwork,
     Step,
     as_image,
     attend_channels,
@@ -33,32 +34,22 @@ CPU_NUMBERS = 2**18
 """Numbers of a strip on the CPU, whose widest maps have four times as many; elsewhere the image is one strip."""
 
 
-class FastTeSG(nn.Module):
-    """Computes what the reference computes, up to rounding; holds it, too, and no other parameters.
+class FastTeSG(FastNetwork[TeSGNetwork]):
+    """TeSG in strips of rows, at every level."""
 
-    Args:
-        network: the reference.
-        rows: of a strip, at every level; None chooses by device.
-    """
-
-    def __init__(self, network: TeSGNetwork, rows: int | None = None) -> None:
-        super().__init__()
-        self.reference, self.rows = network, rows
+    def __init__(self, reference: TeSGNetwork, rows: int | None = None) -> None:
+        super().__init__(reference, rows)
         self.join = Step(self._join)
 
-    @torch.inference_mode()
-    def forward(
+    def compute(
         self, *, visible: Tensor, infrared: Tensor, mask: Tensor | None = None, **text: Tensor | None
     ) -> Tensor:
-        """Return what ``network`` returns for the same inputs, up to rounding.
+        """Return the fused luma (B, 1, H, W).
 
         Args:
             visible, infrared, mask: as for ``TeSGNetwork.forward``.
             **text: ``tokens``, ``pooled`` and ``valid``, likewise.
         """
-        if torch.is_autocast_enabled(visible.device.type):
-            # Products that are written in place cannot change their precision; the reference's layers can.
-            return self.reference(visible=visible, infrared=infrared, mask=mask, **text).float()
         count, _, height, width = visible.shape
         if mask is None:
             mask = visible.new_full((count, self.reference.mask_channels, height, width), 0.5)

@@ -8,6 +8,8 @@
   decoder is one map per source.
 - A convolution before a pixel shuffle yields one map per parity of row and column, which are interleaved.
 - Level 4, an eighth of the resolution, is the reference itself between encoders and decoder.
+
+Everything before the text is a step of its own, so that the audit computes it once for all prompts.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import as_image, attend_channels, fold_affine, normed_strips
+from tgfbench.methods._fast import FastNetwork, Step, as_image, attend_channels, fold_affine, normed_strips
 from tgfbench.methods._winograd import winograd_convolve, winograd_kernel
 from tgfbench.methods.text_if.network import (
     LEVELS,
@@ -34,54 +36,50 @@ WINOGRAD_CHANNELS = 48
 """From so many channels on, Winograd convolutions are faster on the CPU."""
 
 
-class FastTextIF:
-    """Computes what the reference computes, up to rounding; weights are rearranged once.
-
-    Args:
-        network: the reference, in its final place: later changes of its weights are not seen.
-        rows: of a strip, at every level; None chooses by device.
-    """
+class FastTextIF(FastNetwork[TextIFNetwork]):
+    """Text-IF in strips of rows, at every level; later changes of the reference's weights are not seen."""
 
     @torch.inference_mode()
-    def __init__(self, network: TextIFNetwork, rows: int | None = None) -> None:
-        self.network, self.rows = network, rows
-        on_cpu = network.output.weight.device.type == "cpu"
+    def __init__(self, reference: TextIFNetwork, rows: int | None = None) -> None:
+        super().__init__(reference, rows)
+        self.encode = Step(self._encode)
+        on_cpu = reference.output.weight.device.type == "cpu"
         self._entries = {
             block: _entry(block, winograd=on_cpu and block.ffn.project_in.in_channels >= WINOGRAD_CHANNELS)
-            for block in network.modules()
+            for block in reference.modules()
             if isinstance(block, TransformerBlock)
         }
 
-    @torch.inference_mode()
-    def __call__(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
-        """Return what ``network`` returns for the same inputs, up to rounding.
-
-        Args:
-            visible, infrared, text_feature: as for ``TextIFNetwork.forward``.
-        """
-        if torch.is_autocast_enabled(visible.device.type):
-            # Products that are written in place cannot change their precision; the reference's layers can.
-            return self.network(visible=visible, infrared=infrared, text_feature=text_feature).float()
+    def compute(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
+        """Return the fused images (B, 3, H, W); arguments are those of ``TextIFNetwork.forward``."""
         texts = text_feature.expand(len(visible), -1)
         parts = zip(visible, infrared.expand(-1, 3, -1, -1), texts, strict=True)
         return torch.stack([self._fuse(vis, ir, text[None]) for vis, ir, text in parts])
 
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
         """Return (3, H, W)."""
-        network, joined = self.network, dict[int, Tensor]()
-        x = self._encode(network.encoder_A, visible, 0, joined)
-        y = self._encode(network.encoder_B, infrared, 1, joined)
-        a, b = network.cross_attention(as_image(x), as_image(y))
-        x = network.attention_spatial(network.part("feature_fusion_4")(a, b))
+        network, (*joined, x) = self.reference, self.encode(visible, infrared)
         x = network.part("prompt_guidance_4")(x, text)
         x = self._blocks(network.part("decoder_level4"), x[0].permute(1, 2, 0).contiguous())
         for level in (3, 2, 1):
-            x = self._join(x, level, joined.pop(level), text)
+            x = self._join(x, level, joined.pop(), text)
             x = self._blocks(network.part(f"decoder_level{level}"), x)
         x = self._blocks(network.refinement, x)
         return F.conv2d(as_image(x), network.output.weight, padding=1)[0]
 
-    def _encode(self, encoder: Encoder, image: Tensor, source: int, joined: dict[int, Tensor]) -> Tensor:
+    def _encode(self, visible: Tensor, infrared: Tensor) -> list[Tensor]:
+        """Return by level what the decoder needs of both images: (h, w, c), and the fused features (1, c, h, w) of 4.
+
+        Args:
+            visible, infrared: (3, H, W).
+        """
+        network, joined = self.reference, dict[int, Tensor]()
+        x = self._features(network.encoder_A, visible, 0, joined)
+        y = self._features(network.encoder_B, infrared, 1, joined)
+        a, b = network.cross_attention(as_image(x), as_image(y))
+        return [*joined.values(), network.attention_spatial(network.part("feature_fusion_4")(a, b))]
+
+    def _features(self, encoder: Encoder, image: Tensor, source: int, joined: dict[int, Tensor]) -> Tensor:
         """Return the features of level 4, (h, w, c), and add what the decoder needs of the other levels to ``joined``.
 
         Args:
@@ -104,10 +102,10 @@ class FastTextIF:
 
     def _encoder_map(self, level: int) -> Tensor:
         """Return (c, 2c), from both encoders' features of a level to what is added to, or put beside, the decoder's."""
-        weight = self.network.part(f"feature_fusion_{level}").fusion_proj.weight.flatten(1)
+        weight = self.reference.part(f"feature_fusion_{level}").fusion_proj.weight.flatten(1)
         if level == 1:
             return weight
-        reduce = self.network.part(f"reduce_chan_level{level}").weight.flatten(1)
+        reduce = self.reference.part(f"reduce_chan_level{level}").weight.flatten(1)
         return reduce.chunk(2, dim=1)[1] @ weight
 
     def _join(self, x: Tensor, level: int, joined: Tensor, text: Tensor) -> Tensor:
@@ -116,21 +114,20 @@ class FastTextIF:
         Args:
             x: (h/2, w/2, 2c).
             level: 1, 2 or 3.
-            joined: the encoders' part, (h, w, c); overwritten.
+            joined: the encoders' part, (h, w, c).
             text: (1, D).
         """
-        scale, shift = (part[0] for part in self.network.part(f"prompt_guidance_{level}").affine(text))
+        scale, shift = (part[0] for part in self.reference.part(f"prompt_guidance_{level}").affine(text))
         if level == 1:
             out = joined.new_empty(*joined.shape[:2], 2 * len(scale))
             out[..., len(scale) :] = joined
             target = out[..., : len(scale)]
             weight, bias = torch.diag(scale), shift
         else:
-            out = target = joined
-            reduce = self.network.part(f"reduce_chan_level{level}").weight.flatten(1).chunk(2, dim=1)[0]
+            reduce = self.reference.part(f"reduce_chan_level{level}").weight.flatten(1).chunk(2, dim=1)[0]
             weight, bias = fold_affine(reduce, None, scale, shift)
-            target += bias
-        for i, j, part in _doubled(x, self.network.part(f"up{level + 1}_{level}.body.0").weight):
+            out = target = joined + bias
+        for i, j, part in _doubled(x, self.reference.part(f"up{level + 1}_{level}.body.0").weight):
             cells = target[i::2, j::2]
             if level == 1:
                 torch.addcmul(bias, part, scale, out=cells)

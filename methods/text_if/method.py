@@ -193,9 +193,8 @@ class TextIF(NativeMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         network, clip = read_parts(self.checkpoint.path)
-        self.network = network.to(self.device)
+        self.network = FastTextIF(network.to(self.device))
         self.postprocess = postprocess
-        self._fuse = FastTextIF(self.network)
         width = network.config["text_width"]
         if clip and text_features is None and text_weights is None and text_encoder in ("auto", "clip"):
             self.text = EmbeddedCLIP(clip, self.checkpoint)
@@ -216,7 +215,7 @@ class TextIF(NativeMethod):
             return resized(self.saved(batch), (height, width))
         margins = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
         visible, infrared = (F.pad(image, margins, mode="replicate") for image in (batch.visible, batch.infrared))
-        fused = self._fuse(visible=visible, infrared=infrared, text_feature=self._features(batch))
+        fused = self.network(visible=visible, infrared=infrared, text_feature=self._features(batch))
         return (fused[..., :height, :width].clamp(0, 1) * 255).round_() / 255
 
     @torch.inference_mode()
@@ -232,12 +231,14 @@ class TextIF(NativeMethod):
             raise DataError(doing, found=f"{width} x {height} pixels", expected=f"at least {MULTIPLE} pixels a side")
         size = (height - height % MULTIPLE, width - width % MULTIPLE)
         visible, infrared = (resized(image, size) for image in (batch.visible, batch.infrared))
-        return stretched(self._fuse(visible=visible, infrared=infrared, text_feature=self._features(batch)))
+        return stretched(self.network(visible=visible, infrared=infrared, text_feature=self._features(batch)))
 
     def _features(self, batch: FusionBatch) -> Tensor:
         """Return (B, D)."""
         texts = [text.strip() or NEUTRAL for text in batch.texts]
-        return sentence_vectors(self.text, batch.keys, texts, self.network.config["text_width"]).to(self.device)
+        return sentence_vectors(self.text, batch.keys, texts, self.network.reference.config["text_width"]).to(
+            self.device
+        )
 
 
 def read_parts(path: Path) -> tuple[TextIFNetwork, dict[str, Tensor]]:

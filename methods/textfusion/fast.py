@@ -7,18 +7,19 @@
 - ``rescale`` and ``rebias`` fold into the output projection; ``ass_QK`` has no influence.
 - What is left is computed in strips of rows.
 
-Folded weights are formed in float64.
+Folded weights are formed in float64. Everything before the text is in steps of its own, so that the audit computes it
+once for all prompts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tgfbench.methods._fast import as_image, fold_affine, mirrored_rows, strips
+from tgfbench.methods._fast import FastNetwork, Step, as_image, fold_affine, mirrored_rows, strips
 from tgfbench.methods.textfusion.network import (
     EPSILON,
     MULTIPLE,
@@ -32,110 +33,126 @@ CPU_ROWS = 16
 """Rows of a strip on the CPU, a multiple of the window; elsewhere the image is one strip."""
 
 
-class FastTextFusion:
-    """Computes what the reference computes, up to rounding.
+class FastTextFusion(FastNetwork[TextFusionNetwork]):
+    """TextFusion in strips of rows, whose number is a multiple of the window."""
 
-    Args:
-        network: the reference.
-        rows: of a strip, a multiple of the window; None chooses by device.
-    """
+    def __init__(self, reference: TextFusionNetwork, rows: int | None = None) -> None:
+        super().__init__(reference, rows)
+        self.prepare, self.hide = Step(self._prepare), Step(self._hidden)
 
-    def __init__(self, network: TextFusionNetwork, rows: int | None = None) -> None:
-        self.network, self.rows = network, rows
-
-    @torch.inference_mode()
-    def __call__(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
-        """Fuse; arguments and result are those of ``TextFusionNetwork.forward``."""
+    def compute(self, *, visible: Tensor, infrared: Tensor, text_feature: Tensor) -> Tensor:
+        """Return the fused luma (B, 1, H, W); arguments are those of ``TextFusionNetwork.forward``."""
         texts = text_feature.expand(len(visible), -1)
         return torch.cat([self._fuse(*inputs) for inputs in zip(visible[:, 0], infrared[:, 0], texts, strict=True)])
 
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor) -> Tensor:
-        height, width = visible.shape
-        (block,) = self.network.layer1.blocks
+        """Return (1, 1, H, W)."""
+        unit, last = self.reference.fuse_text_image, _conv(self.reference.patch_unembed1.proj, 0)
+        per_channel = last.weight[0].flatten(1).double()
+        to_taps = _to_taps(unit.mlp_vis, per_channel), _to_taps(unit.mlp_ir, per_channel * text.double()[:, None])
+        streams, bias = self.prepare(visible, infrared)
+        height, width = (side - 2 for side in streams[0].image.shape)
+        taps = visible.new_empty(9, height, width)
+        for start, stop in strips(height, self.rows or (CPU_ROWS if visible.device.type == "cpu" else height)):
+            of_visible, of_infrared = (
+                (weight.to(hidden.dtype) @ hidden.t()).view(9, -1, width)
+                for weight, hidden in zip(to_taps, self.hide(streams, bias, start, stop), strict=True)
+            )
+            torch.add(of_visible, of_infrared, out=taps[:, start:stop])
+        fused = _shift_and_add(taps) + _affine(last)[1].to(taps.dtype)
+        return fused.tanh_().div_(2).add_(0.5)[None, None, : len(visible), : visible.shape[1]]
+
+    def _prepare(self, visible: Tensor, infrared: Tensor) -> tuple[tuple[_Stream, _Stream], Tensor]:
+        """Return both sources, (H, W), with their folded weights, and the bias (1, heads, N, N) of their windows."""
+        network, unit = self.reference, self.reference.fuse_text_image
+        (block,) = network.layer1.blocks
         assert isinstance(block, Block)
-        window = block.attn.window
-        padded_visible, padded_infrared = (
-            pad_to_multiple(image[None, None], MULTIPLE) for image in (visible, infrared)
+        attention = block.attn
+        (qk_weight, qk_bias), (v_weight, v_bias) = _affine(attention.QK), _affine(attention.V)
+        scale = torch.ones_like(torch.cat([qk_bias, v_bias]))
+        scale[: len(v_bias)] = attention.attn.scale
+        qkv = torch.cat([qk_weight, v_weight]) * scale[:, None], torch.cat([qk_bias, v_bias]) * scale
+        streams = (
+            _stream(
+                visible,
+                network.patch_embed.proj,
+                block.norm1,
+                qkv,
+                attention.conv,
+                attention.proj,
+                block.mlp.mlp,
+                unit.mlp_vis,
+            ),
+            _stream(
+                infrared,
+                network.patch_embed2.proj,
+                block.ass_norm1,
+                _affine(attention.ass_V),
+                attention.conv_ass,
+                attention.proj_ass,
+                block.mlp_ass.mlp,
+                unit.mlp_ir,
+            ),
         )
-        streams = _streams(self.network, block, padded_visible, padded_infrared, text)
-        padded_height, padded_width = streams[0].height, streams[0].width
-        all_rows = -(-padded_height // window) * window
-        bias = block.attn.attn.bias()[None]
-        taps = visible.new_empty(9, padded_height, padded_width)
-        for start, stop in strips(padded_height, self.rows or (CPU_ROWS if visible.device.type == "cpu" else all_rows)):
-            _fuse_strip(streams, bias, window, taps, start, stop)
-        _, bias_of_fused = _affine(_conv(self.network.patch_unembed1.proj, 0))
-        fused = _shift_and_add(taps) + bias_of_fused.to(taps.dtype)
-        return fused.tanh_().div_(2).add_(0.5)[None, None, :height, :width]
+        return streams, attention.attn.bias()[None]
+
+    def _hidden(self, streams: tuple[_Stream, _Stream], bias: Tensor, start: int, stop: int) -> list[Tensor]:
+        """Return for both sources the hidden channels (N, 2C) of the affine fusion unit, at the N pixels of a strip.
+
+        Args:
+            streams, bias: from ``_prepare``.
+            start, stop: rows of the strip.
+        """
+        window = round(bias.shape[-1] ** 0.5)
+        height, width = (side - 2 for side in streams[0].image.shape)
+        attended_rows = mirrored_rows(height, start, start + -(-(stop - start) // window) * window)
+        attended, answers = None, []
+        for stream in streams:
+            weight, conv_bias = stream.conv
+            radius = weight.shape[-1] // 2
+            value_rows = mirrored_rows(height, start - radius, stop + radius)
+            first = min(value_rows + attended_rows)
+            patches = _neighbourhoods(stream.image, first, max(value_rows + attended_rows) + 1)
+            projected = torch.addmm(stream.projected[1], patches.flatten(0, 1), stream.projected[0])
+            projected = projected.view(len(patches), width, -1)
+            if attended is None:
+                attended = _windows_attention(_rows(projected, attended_rows, first), bias, window)
+                attended = attended[: stop - start, :width]
+            channels = len(weight)
+            values = as_image(_rows(projected[..., -channels:], value_rows, first))
+            values = F.pad(values, (radius, radius, 0, 0), mode="reflect").contiguous(memory_format=torch.channels_last)
+            mixed = F.conv2d(values, weight, conv_bias, groups=channels)[0].permute(1, 2, 0)
+            mixed = (mixed + attended).reshape(-1, channels)
+            x = torch.addmm(stream.output[1], mixed, stream.output[0])
+            own = patches[start - first : stop - first].flatten(0, 1)
+            x += torch.addmm(stream.features[1], own, stream.features[0])
+            hidden = torch.addmm(stream.expand[1], x, stream.expand[0]).relu_()
+            x += torch.addmm(stream.contract[1], hidden, stream.contract[0])
+            answers.append((x @ stream.mix).relu_())
+        return answers
 
 
-@dataclass(frozen=True)
-class _Stream:
+class _Stream(NamedTuple):
     """One source with its folded weights; a pair is the weight, transposed for pixels as rows, and the bias.
 
     Attributes:
-        image: (H + 2, W + 2), mirrored by one pixel.
+        image: (H + 2, W + 2), mirrored to a multiple and then by one pixel.
         features: 9 to C, the patch embedding.
         projected: 9 to 3C (queries, keys and values; visible) or to C (values; infrared), the norm in between included.
-        conv: the depthwise convolution of the values.
+        conv: the depthwise convolution of the values, weight and bias.
         output: C to C, projection of the attention, rescaled.
         expand, contract: the feed-forward part.
         mix: C to 2C, first layer of the affine fusion unit.
-        taps: (9, 2C), its second layer, the text and the last convolution.
     """
 
     image: Tensor
     features: tuple[Tensor, Tensor]
     projected: tuple[Tensor, Tensor]
-    conv: nn.Conv2d
+    conv: tuple[Tensor, Tensor | None]
     output: tuple[Tensor, Tensor]
     expand: tuple[Tensor, Tensor]
     contract: tuple[Tensor, Tensor]
     mix: Tensor
-    taps: Tensor
-
-    @property
-    def height(self) -> int:
-        return self.image.shape[0] - 2
-
-    @property
-    def width(self) -> int:
-        return self.image.shape[1] - 2
-
-
-def _streams(
-    network: TextFusionNetwork, block: Block, visible: Tensor, infrared: Tensor, text: Tensor
-) -> tuple[_Stream, _Stream]:
-    attention, unit = block.attn, network.fuse_text_image
-    (qk_weight, qk_bias), (v_weight, v_bias) = _affine(attention.QK), _affine(attention.V)
-    scale = torch.ones_like(torch.cat([qk_bias, v_bias]))
-    scale[: len(v_bias)] = attention.attn.scale
-    qkv = torch.cat([qk_weight, v_weight]) * scale[:, None], torch.cat([qk_bias, v_bias]) * scale
-    last = _conv(network.patch_unembed1.proj, 0).weight[0].flatten(1).double()
-    return (
-        _stream(
-            visible,
-            network.patch_embed.proj,
-            block.norm1,
-            qkv,
-            attention.conv,
-            attention.proj,
-            block.mlp.mlp,
-            unit.mlp_vis,
-            last,
-        ),
-        _stream(
-            infrared,
-            network.patch_embed2.proj,
-            block.ass_norm1,
-            _affine(attention.ass_V),
-            attention.conv_ass,
-            attention.proj_ass,
-            block.mlp_ass.mlp,
-            unit.mlp_ir,
-            last * text.double()[:, None],
-        ),
-    )
 
 
 def _stream(
@@ -147,10 +164,9 @@ def _stream(
     output: nn.Conv2d,
     feed_forward: nn.Sequential,
     unit: nn.Sequential,
-    last: Tensor,
 ) -> _Stream:
     dtype = image.dtype
-    padded = F.pad(image, (1, 1, 1, 1), mode="reflect")[0, 0]
+    padded = F.pad(pad_to_multiple(image[None, None], MULTIPLE), (1, 1, 1, 1), mode="reflect")[0, 0]
     weight, bias = _affine(embedding)
     mean, deviation = _moments(padded, weight, bias)
     scale = norm.weight.flatten().double() / deviation
@@ -168,13 +184,17 @@ def _stream(
         image=padded,
         features=ready(weight, bias),
         projected=ready(normed_weight @ weight, normed_weight @ bias + normed_bias),
-        conv=conv,
+        conv=(conv.weight, conv.bias),
         output=ready(out_weight * rescale[:, None], out_bias * rescale + rebias),
         expand=ready(*_affine(_conv(feed_forward, 0))),
         contract=ready(*_affine(_conv(feed_forward, 2))),
         mix=_conv(unit, 0).weight.flatten(1).t().contiguous(),
-        taps=(last.t() @ _conv(unit, 2).weight.flatten(1).double()).to(dtype),
     )
+
+
+def _to_taps(unit: nn.Sequential, last: Tensor) -> Tensor:
+    """Return (9, 2C), the second layer of an affine fusion unit and the last convolution (D, 9), in float64."""
+    return last.t() @ _conv(unit, 2).weight.flatten(1).double()
 
 
 def _conv(layers: nn.Sequential, number: int) -> nn.Conv2d:
@@ -211,40 +231,6 @@ def _neighbourhoods(padded: Tensor, start: int, stop: int) -> Tensor:
     rows, width = padded[start : stop + 2], padded.shape[1] - 2
     views = [rows[dy : dy + stop - start, dx : dx + width] for dy in range(3) for dx in range(3)]
     return torch.stack(views, dim=-1)
-
-
-def _fuse_strip(
-    streams: tuple[_Stream, _Stream], bias: Tensor, window: int, taps: Tensor, start: int, stop: int
-) -> None:
-    """Write rows ``start`` to ``stop`` of the nine maps ``taps``."""
-    height, width = streams[0].height, streams[0].width
-    attended_rows = mirrored_rows(height, start, start + -(-(stop - start) // window) * window)
-    attended = None
-    for stream in streams:
-        radius = stream.conv.kernel_size[0] // 2
-        value_rows = mirrored_rows(height, start - radius, stop + radius)
-        first = min(value_rows + attended_rows)
-        patches = _neighbourhoods(stream.image, first, max(value_rows + attended_rows) + 1)
-        projected = torch.addmm(stream.projected[1], patches.flatten(0, 1), stream.projected[0])
-        projected = projected.view(len(patches), width, -1)
-        if attended is None:
-            attended = _windows_attention(_rows(projected, attended_rows, first), bias, window)
-            attended = attended[: stop - start, :width]
-        channels = stream.conv.in_channels
-        values = as_image(_rows(projected[..., -channels:], value_rows, first))
-        values = F.pad(values, (radius, radius, 0, 0), mode="reflect").contiguous(memory_format=torch.channels_last)
-        mixed = F.conv2d(values, stream.conv.weight, stream.conv.bias, groups=channels)[0].permute(1, 2, 0)
-        mixed = (mixed + attended).reshape(-1, channels)
-        x = torch.addmm(stream.output[1], mixed, stream.output[0])
-        own = patches[start - first : stop - first].flatten(0, 1)
-        x += torch.addmm(stream.features[1], own, stream.features[0])
-        hidden = torch.addmm(stream.expand[1], x, stream.expand[0]).relu_()
-        x += torch.addmm(stream.contract[1], hidden, stream.contract[0])
-        strip = (stream.taps @ (x @ stream.mix).relu_().t()).view(9, stop - start, width)
-        if stream is streams[0]:
-            taps[:, start:stop] = strip
-        else:
-            taps[:, start:stop] += strip
 
 
 def _rows(x: Tensor, rows: list[int], first: int) -> Tensor:

@@ -122,9 +122,8 @@ class TextFusion(NativeMethod):
     ) -> None:
         super().__init__(checkpoint, device)
         network, _ = read_network(self.checkpoint.path, build_network)
-        self.network = network.to(self.device)
+        self.network = FastTextFusion(network.to(self.device))
         self.postprocess = postprocess
-        self._fuse = FastTextFusion(self.network)
         width = network.config["text_width"]
         self.text = text_source(
             "TextFusion", text_features, text_encoder, text_weights, width, ENCODER_OF_WIDTH, CLIP_ABSENT
@@ -143,9 +142,9 @@ class TextFusion(NativeMethod):
             raise DataError(doing, found=f"{width} x {height} pixels", expected=f"at least {SMALLEST} pixels a side")
         # The authors compute colour in float64 and hand float32 to the network.
         ycbcr = rgb_to_jfif(batch.visible.double())
-        width = self.network.config["text_width"]
+        width = self.network.reference.config["text_width"]
         text = sentence_vectors(self.text, batch.keys, batch.texts, width).to(self.device)
-        fused = self._fuse(visible=ycbcr[:, :1].clamp(0, 1).float(), infrared=batch.infrared, text_feature=text)
+        fused = self.network(visible=ycbcr[:, :1].clamp(0, 1).float(), infrared=batch.infrared, text_feature=text)
         rgb = jfif_to_rgb(torch.cat([fused.double(), ycbcr[:, 1:]], dim=1)).clamp_(0, 1)
         if self.postprocess != "plain":
             rgb = (rgb * 255).round() / 255

@@ -16,7 +16,7 @@ from tgfbench.benchmark.errors import DataError, WeightsError
 from tgfbench.benchmark.weights import Checkpoint, sha256_of
 from tgfbench.methods import FusionBatch, create_method
 from tgfbench.methods._losses import sobel_magnitude, ssim
-from tgfbench.methods.film.fast import fuse
+from tgfbench.methods.film.fast import FastFILM
 from tgfbench.methods.film.losses import fusion_losses, structure_loss
 from tgfbench.methods.film.method import FILM
 from tgfbench.methods.film.network import FILMNetwork, build_network, nearest_indices
@@ -107,7 +107,7 @@ def test_rewrite_equals_network_and_authors_code(name: str) -> None:
     with torch.inference_mode():
         exact = double(**inputs(case, torch.float64))
         plain = film(**inputs(case))
-    fast = fuse(film, **inputs(case))
+    fast = FastFILM(film)(**inputs(case))
     assert golden.greatest_deviation(plain, exact) < NOISE
     assert golden.greatest_deviation(fast, exact) < NOISE
     assert golden.greatest_deviation(fast[0, 0], case["fused"]) < TOLERANCE
@@ -120,8 +120,8 @@ def test_nothing_but_rounding_differs(height: int, width: int, tokens: int, rows
     given = {name: value.double() for name, value in random_inputs(height, width, tokens).items()}
     with torch.inference_mode():
         exact = film(**given)
-    assert golden.greatest_deviation(fuse(film, **given, rows=rows), exact) < 1e-11
-    single = fuse(film.float(), **{name: value.float() for name, value in given.items()}, rows=rows)
+    assert golden.greatest_deviation(FastFILM(film, rows)(**given), exact) < 1e-11
+    single = FastFILM(film.float(), rows)(**{name: value.float() for name, value in given.items()})
     assert golden.greatest_deviation(single, exact) < TOLERANCE
 
 
@@ -132,7 +132,7 @@ def test_sampling_multiplies_in_float32() -> None:
         assert nearest_indices(size, 288).tolist() == [i * size // 288 for i in range(288)]
 
 
-@pytest.mark.parametrize("run", [lambda film, given: film(**given), lambda film, given: fuse(film, **given)])
+@pytest.mark.parametrize("run", [lambda film, given: film(**given), lambda film, given: FastFILM(film)(**given)])
 @torch.inference_mode()
 def test_images_of_a_batch_do_not_influence_each_other(run: Any) -> None:
     film, given = small(), random_inputs(20, 27, 5, count=3)
@@ -186,8 +186,7 @@ def test_plain_output_keeps_levels_and_colour(weights: Path, features: Path) -> 
     plain = loaded(weights, text_features=features, postprocess="plain")
     fused = plain.fuse(batch)
     grey = ((0.299 * batch.visible[:, 0] + 0.587 * batch.visible[:, 1] + 0.114 * batch.visible[:, 2]) * 255).round()
-    raw = fuse(
-        plain.network,
+    raw = plain.network(
         visible=grey[:, None] / 255,
         infrared=batch.infrared,
         text_feature=torch.from_numpy(np.load(features / "scene.npy")),

@@ -17,7 +17,7 @@ from tgfbench.benchmark.errors import DataError, UsageError, WeightsError
 from tgfbench.benchmark.text import load_text_encoder
 from tgfbench.methods import FusionBatch, create_method
 from tgfbench.methods.mtgfusion import fast
-from tgfbench.methods.mtgfusion.fast import fuse
+from tgfbench.methods.mtgfusion.fast import FastMTGFusion
 from tgfbench.methods.mtgfusion.guidance import TGCE, nearest
 from tgfbench.methods.mtgfusion.losses import fusion_losses, text_loss
 from tgfbench.methods.mtgfusion.method import MTGFusion
@@ -115,8 +115,8 @@ def test_rewrite_equals_network(size: tuple[int, int], window: tuple[int, int] |
     plain, given = network(window=window, transform=transform), random_inputs(*size)
     exact = copy.deepcopy(plain).double()
     expected = exact(**double(given))["fused"]
-    assert golden.greatest_deviation(fuse(exact, **double(given)), expected) < 1e-12
-    assert golden.greatest_deviation(fuse(plain, **given), expected) < TOLERANCE
+    assert golden.greatest_deviation(FastMTGFusion(exact)(**double(given)), expected) < 1e-12
+    assert golden.greatest_deviation(FastMTGFusion(plain)(**given), expected) < TOLERANCE
     assert golden.greatest_deviation(plain.fused(**given), expected) < TOLERANCE
 
 
@@ -125,8 +125,8 @@ def test_rewrite_equals_network_part_by_part(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(fast, "TOKENS", 300)
     exact, given = network(window=(16, 16)).double(), double(random_inputs(33, 37, tokens=32))
     expected = exact.fused(**given)
-    assert golden.greatest_deviation(fuse(exact, **given), expected) < 1e-12
-    single = fuse(exact.float(), **{name: value.float() for name, value in given.items()})
+    assert golden.greatest_deviation(FastMTGFusion(exact)(**given), expected) < 1e-12
+    single = FastMTGFusion(exact.float())(**{name: value.float() for name, value in given.items()})
     # Where two text vectors are equally near, rounding chooses, and what follows the pixel changes with it.
     assert (single - expected).abs().flatten().quantile(0.99) < TOLERANCE
     assert golden.greatest_deviation(single, expected) < 5e-3
@@ -136,10 +136,10 @@ def test_rewrite_equals_network_part_by_part(monkeypatch: pytest.MonkeyPatch) ->
 @torch.inference_mode()
 def test_windows_as_large_as_the_image_are_full_attention(size: tuple[int, int]) -> None:
     given = random_inputs(*size)
-    full = fuse(network(window=None), **given)
+    full = FastMTGFusion(network(window=None))(**given)
     assert golden.greatest_deviation(network(window=None).fused(**given), full) < TOLERANCE
-    assert golden.greatest_deviation(fuse(network(window=(48, 64)), **given), full) < TOLERANCE
-    assert golden.greatest_deviation(fuse(network(window=(8, 8)), **given), full) > 1e-3
+    assert golden.greatest_deviation(FastMTGFusion(network(window=(48, 64)))(**given), full) < TOLERANCE
+    assert golden.greatest_deviation(FastMTGFusion(network(window=(8, 8)))(**given), full) > 1e-3
 
 
 def test_windows_cover_the_mirrored_image_once() -> None:
@@ -153,7 +153,7 @@ def test_windows_cover_the_mirrored_image_once() -> None:
     assert torch.equal(from_windows(to_windows(x, None), None, (5, 7)), x)
 
 
-@pytest.mark.parametrize("run", [MTGFusionNetwork.fused, fuse])
+@pytest.mark.parametrize("run", [MTGFusionNetwork.fused, lambda plain, **given: FastMTGFusion(plain)(**given)])
 @torch.inference_mode()
 def test_images_of_a_batch_do_not_influence_each_other(run: Any) -> None:
     plain, given = network(window=(8, 8)), random_inputs(12, 17, count=3)
@@ -166,10 +166,10 @@ def test_missing_texts_are_zeros_and_every_text_matters() -> None:
     plain, given = network(), random_inputs(10, 11)
     silent = {name: torch.zeros(1, 4, 768) if name in TEXTS else value for name, value in given.items()}
     images = {name: given[name] for name in ("visible", "infrared")}
-    none = fuse(plain, **images)
-    torch.testing.assert_close(fuse(plain, **silent), none, rtol=0, atol=TOLERANCE)
+    none = FastMTGFusion(plain)(**images)
+    torch.testing.assert_close(FastMTGFusion(plain)(**silent), none, rtol=0, atol=TOLERANCE)
     for name in TEXTS:
-        assert golden.greatest_deviation(fuse(plain, **images, **{name: given[name]}), none) > 1e-4, name
+        assert golden.greatest_deviation(FastMTGFusion(plain)(**images, **{name: given[name]}), none) > 1e-4, name
 
 
 def test_nearest_is_exact() -> None:
@@ -217,7 +217,7 @@ def loaded(weights: Path, **options: Any) -> MTGFusion:
 def test_method_keeps_the_chroma_or_stays_grey(weights: Path) -> None:
     batch = scene()
     grey = 0.299 * batch.visible[:, :1] + 0.587 * batch.visible[:, 1:2] + 0.114 * batch.visible[:, 2:]
-    raw = fuse(network(window=(16, 16)), visible=grey, infrared=batch.infrared).clamp(0, 1)
+    raw = FastMTGFusion(network(window=(16, 16)))(visible=grey, infrared=batch.infrared).clamp(0, 1)
     authors = loaded(weights, text_encoder="none", postprocess="authors").fuse(batch)
     assert torch.equal(authors, ((raw * 255).round() / 255).repeat(1, 3, 1, 1))
     plain = loaded(weights, text_encoder="none").fuse(batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 
 from tgfbench.benchmark.audit.reuse import Reuse
 from tgfbench.datasets.base import Sample
+from tgfbench.datasets.sample import SampleDataset
+from tgfbench.methods import METHODS, load_method
+from tgfbench.methods._fast import Step
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
 
 TEXTS = ("a car", "people", "", "zork")
@@ -102,6 +107,55 @@ def test_a_method_that_it_does_not_suit_is_left_alone(method: Toy) -> None:
     reuse = Reuse(method)
     assert len(fused(reuse, pair())) == len(TEXTS)
     assert reuse.modules == ()
+
+
+class Stepped(Network):
+    """Has a step that calls a module from elsewhere in the network, and answers with a named tuple."""
+
+    class Both(NamedTuple):
+        first: Tensor
+        second: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(careless="")
+        self.step = Step(lambda visible, infrared: self.Both(self.encode(visible), self.encode(infrared)))
+        self.weigh = Step(lambda both: self.Both(both.first * 2, both.second))
+
+    def forward(self, visible: Tensor, infrared: Tensor, words: float) -> Tensor:
+        both = self.weigh(self.step(visible, infrared))
+        return torch.sigmoid(self.head(both.first * words + both.second))
+
+
+def test_steps_are_remembered_whole_and_what_they_call_is_not_remembered_again() -> None:
+    torch.manual_seed(0)
+    method = Toy(Stepped())
+    reuse = Reuse(method)
+    expected = [reuse.fuse(pair(), text) for text in TEXTS]
+    assert all(map(np.array_equal, expected, fused(reuse, pair())))
+    assert reuse.modules == ("network.step", "network.weigh")
+
+
+def test_two_texts_that_mean_the_same_to_a_network_do_not_pass_for_all() -> None:
+    torch.manual_seed(0)
+    reuse = Reuse(Toy(Network(careless="")))
+    texts = ("a car", "a van", "people", "a cat", "zork")
+    expected = [reuse.fuse(pair(), text) for text in texts]
+    with reuse.pair(pair(), texts) as fuse:
+        assert all(np.array_equal(image, fuse(text)) for image, text in zip(expected, texts, strict=True))
+    assert reuse.modules == ("network.encode",)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS.load(name).info.text_use == "test"])
+def test_shipped_networks_compute_what_precedes_the_text_once(name: str) -> None:
+    method = load_method(name, device="cpu")
+    steps = {f"network.{n}" for n, module in method.network.named_modules() if isinstance(module, Step)}
+    reuse, scenes = Reuse(method), SampleDataset(count=1, width=72, height=64)
+    scene = scenes[scenes.keys[0]]
+    expected = [reuse.fuse(scene, text) for text in TEXTS[:2]]
+    with reuse.pair(scene, TEXTS[:2]) as fuse:
+        assert all(map(np.array_equal, expected, map(fuse, TEXTS[:2])))
+    assert steps
+    assert steps <= set(reuse.modules)
 
 
 def test_a_method_without_networks_is_simply_called() -> None:
