@@ -6,13 +6,15 @@ Everything that can be refused is refused here, before anything is computed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tgfbench.benchmark.errors import MAX_LISTED, PluginError, TgfbenchError, UsageError, WeightsError, raised
+from tgfbench.benchmark.errors import MAX_LISTED, PluginError, TgfbenchError, UsageError, WeightsError, listed, raised
+from tgfbench.benchmark.registry import normalise
 from tgfbench.benchmark.store import Run
 
 if TYPE_CHECKING:
@@ -86,7 +88,8 @@ class MethodRequest:
         """
         from tgfbench.methods import METHODS, create_method
 
-        cls, entry = METHODS.load(self.name), METHODS.entry(self.name)
+        name = registered_name(self.name)
+        cls, entry = METHODS.load(name), METHODS.entry(name)
         doing = f"making {entry.name!r} of {entry.owner} from {entry.target}"
         if cls.info.name in METHODS.names() and METHODS.entry(cls.info.name).target != entry.target:
             owner = METHODS.entry(cls.info.name).owner
@@ -272,6 +275,29 @@ class PlannedRun:
         }
 
 
+def registered_name(method: str) -> str:
+    """Return the name of a method as the registry has it.
+
+    Raises:
+        UsageError: no such method. Lists of weights write ``method:weights``: of that, it says how to ask for it.
+    """
+    from tgfbench.methods import METHODS
+
+    known = {normalise(name): name for name in METHODS.names()}
+    name, weights = (*re.split("[:@]", method, maxsplit=1), "")[:2]
+    if normalise(method) in known or not weights or normalise(name) not in known:
+        return METHODS.entry(method).name
+    name = known[normalise(name)]
+    names = [info.name for info in METHODS.load(name).info.weights]
+    doing = f"looking up the method {method!r}"
+    if not names:
+        raise UsageError(doing, found=f"weights of {name}, a method without weights", hint=f"-m {name}")
+    if weights in names:
+        raise UsageError(doing, found="weights named with the method", hint=f"-m {name} --weights {weights}")
+    hint = f"-m {name} --weights NAME, or the PATH of a checkpoint"
+    raise UsageError(doing, found=f"no weights {weights!r} of {name}", expected=listed(names), hint=hint)
+
+
 def expand_methods(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Replace group names by their members.
 
@@ -288,7 +314,7 @@ def expand_methods(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     left_out: dict[str, str] = {}
     for name in names:
         if name not in GROUPS:
-            wanted.append(METHODS.entry(name).name)
+            wanted.append(registered_name(name))
             continue
         loaded = METHODS.load_all()
         left_out.update(METHODS.failures if name == "all" else {})

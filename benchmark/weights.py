@@ -156,7 +156,7 @@ def resolve_checkpoint(
     path = Path(request).expanduser()
     if not path.is_file():
         found = f"{path} is neither a file nor a name of the catalogue"
-        raise WeightsError(doing, found=found, hint=suggest(str(request), known))
+        raise WeightsError(doing, found=found, hint=f"{suggest(str(request), known)}; or the path of a checkpoint")
     digest = sha256_of(path)
     for info in catalogue:
         if info.sha256 == digest:

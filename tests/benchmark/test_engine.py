@@ -272,6 +272,23 @@ def test_groups_expand_and_say_what_they_leave_out() -> None:
         expand_methods(["averag"])
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("film:authors", "try: -m film --weights authors"),
+        ("Film@project", "try: -m film --weights project"),
+        ("tesg:authors", "no weights 'authors' of tesg.*expected: project.*-m tesg --weights NAME, or the PATH"),
+        ("average:authors", "a method without weights.*try: -m average"),
+        ("avrage:authors", "did you mean average"),
+    ],
+)
+def test_weights_named_with_the_method_are_refused_with_what_to_do(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s){said}"):
+        expand_methods([name])
+    with pytest.raises(UsageError, match=f"(?s){said}"):
+        MethodRequest(name).load()
+
+
 def test_what_cannot_work_is_refused_before_anything_runs(tmp_path: Path) -> None:
     pairs = DatasetRequest("stub-pairs")
     for spec, message in [

@@ -52,7 +52,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
     for request in (None, "paper"):
         with pytest.raises(WeightsError, match="write to the authors"):
             resolve_checkpoint("net", entry, tmp_path, request)
-    with pytest.raises(WeightsError, match=r"neither a file nor a name.*\n.*paper"):
+    with pytest.raises(WeightsError, match=r"neither a file nor a name.*\n.*paper.*; or the path of a checkpoint"):
         resolve_checkpoint("net", entry, tmp_path, "papper")
     with pytest.raises(WeightsError, match="no parameters"):
         resolve_checkpoint("average", (), tmp_path, "anything")
