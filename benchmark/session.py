@@ -229,6 +229,11 @@ def _of_protocol(
 def fuse_files(request: MethodRequest, visible: Path, infrared: Path, text: str, out: Path) -> bool:
     """Fuse one pair or two folders of pairs; returns True if all of them worked."""
     pairs = list(_pairs(visible, infrared, out))
+    sources = {path.resolve() for _, *paths, _ in pairs for path in paths}
+    for *_, target in pairs:
+        if target.resolve() in sources:
+            found = f"an output that would replace the source {target}"
+            raise UsageError("reading --out", found=found, expected="a place of its own", hint="another --out")
     method = request.load()
     prompt = text or method.info.default_text
     failures = {}

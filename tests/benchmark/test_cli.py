@@ -223,6 +223,20 @@ def test_fuse_makes_one_image_or_a_folder(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
 
 
+@pytest.mark.parametrize("modality", ["vi", "ir"])
+@pytest.mark.parametrize("many", [False, True], ids=["one pair", "two folders"])
+def test_fuse_never_writes_over_a_source(tmp_path: Path, modality: str, many: bool) -> None:
+    folder = pairs(tmp_path / "data")
+    before = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    visible, infrared = (folder / name if many else folder / name / "a.png" for name in ("vi", "ir"))
+    (tmp_path / "link").symlink_to(folder)
+    target = tmp_path / "link" / modality / ("" if many else "a.png")
+    done = tgfbench("fuse", "-m", "average", "--visible", visible, "--infrared", infrared, "-o", target, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "would replace the source" in done.stderr
+    assert before == {path: path.read_bytes() for path in folder.rglob("*.png")}
+
+
 def test_a_new_method_works_as_written(tmp_path: Path) -> None:
     """The generated project runs through the plugin variable, without being installed."""
     made = tgfbench("new-method", "my-net", "--dir", "plugin", cwd=tmp_path)
