@@ -26,7 +26,9 @@ def attention_parts(
     """Return ``attention original``, ``attention improved`` (Qabf without and with the text) and ``confidence``.
 
     The heat of an object is the cosine of its name to the text, at least 0, in the offline sentence encoder. How heat
-    becomes a reference image and a confidence is in ``tgfbench.metrics.text_reference``, which says what is ours.
+    becomes a reference image is in ``tgfbench.metrics.text_reference``, which says what is ours. The confidence is the
+    mean heat of the labelled pixels and not the one from there: that one is of scaled maps, which have forgotten how
+    close text and objects are.
 
     Args:
         fused: uint8 (H, W) luma of the output.
@@ -43,14 +45,15 @@ def attention_parts(
     pooled = _encoder().encode([text, *(target.name for target in targets)]).pooled.double()
     unit = pooled / pooled.norm(dim=1, keepdim=True)
     closeness = (unit[1:] @ unit[0]).clamp(min=0).tolist()
-    heat = np.max([warm * target.mask for warm, target in zip(closeness, targets, strict=True)], axis=0)[None]
-    made = text_reference(infrared, visible, heat, heat)
+    heat = np.max([warm * target.mask for warm, target in zip(closeness, targets, strict=True)], axis=0)
+    labelled = np.any([target.mask for target in targets], axis=0)
+    made = text_reference(infrared, visible, heat[None], heat[None])
     planes = {"fused": fused, "visible": visible, "infrared": infrared, "reference": made.reference}
     inputs = MetricInputs(**{name: torch.from_numpy(np.ascontiguousarray(p))[None] for name, p in planes.items()})
     return {
         "attention original": float(Qabf()(inputs)[0]),
         "attention improved": float(Qabf(single_source=True)(inputs)[0]),
-        "confidence": made.confidence,
+        "confidence": float(heat[labelled].mean()),
     }
 
 

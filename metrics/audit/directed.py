@@ -31,10 +31,10 @@ class Prominence(NamedTuple):
 
 
 def ring(mask: np.ndarray) -> np.ndarray:
-    """Return the pixels around an object, a quarter of the square root of its area wide and at least 3 pixels."""
+    """Return the pixels within a quarter of the square root of an object's area of it, and within 3 at least."""
     reach = max(3, round(0.25 * float(np.sqrt(mask.sum()))))
-    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    return (cv2.dilate(mask.astype(np.uint8), element) > 0) & ~mask
+    away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return (away > 0) & (away <= reach)
 
 
 def contrast(luma: np.ndarray, mask: np.ndarray, around: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from tgfbench.metrics.audit.movement import lpips, luma_of, movement, psnr, rms,
 from tgfbench.metrics.audit.prompts import Prompt
 from tgfbench.metrics.audit.statistics import NOTHING
 
-VERSION = 3
+VERSION = 4
 """Raised whenever a number could move; part of an audit's identity."""
 
 Name = tuple[str, str]
@@ -173,7 +173,10 @@ def _object(evidence: Evidence, target: Target, measured: SampleMeasures) -> Non
         return prominence(luma_of(image), source, target.mask, around)
 
     named_shown, others_shown = np.asarray(shown(named)), np.asarray([shown(output) for output in against])
+    # What the noise floor is to movement: how far each measure moves though nothing of meaning did.
+    shaken = [np.abs(np.subtract(shown(other), shown(matching))) for other in (evidence.repeated, evidence.jittered)]
     for index, measure in enumerate(Prominence._fields):
+        note(f"{measure} floor", float(np.max(shaken, axis=0)[index]))
         note(f"{measure} gain", float(named_shown[index] - others_shown[:, index].mean()))
         note(f"{measure} gain over best", float(named_shown[index] - others_shown[:, index].max()))
 

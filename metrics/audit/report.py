@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tgfbench.benchmark.errors import counted
 from tgfbench.metrics.audit.verdict import Verdict
 
 COLUMNS = (
@@ -31,10 +32,10 @@ _TABLE = (
 )
 """Columns of the Markdown table: heading, statistic, meaning."""
 
-_ORDER = (Verdict.LOCAL, Verdict.GLOBAL, Verdict.WORDING, Verdict.NOTHING, Verdict.UNDECIDED)
+_ORDER = (Verdict.LOCAL, Verdict.UNDIRECTED, Verdict.GLOBAL, Verdict.WORDING, Verdict.NOTHING, Verdict.UNDECIDED)
 
 
-def newest_first(audits: Sequence[Content]) -> list[Content]:
+def in_order(audits: Sequence[Content]) -> list[Content]:
     """Return the finished audits in the order of a report: dataset, images, verdict, name."""
     finished = [content for content in audits if content.get("result")]
 
@@ -56,7 +57,7 @@ def render_csv(audits: Sequence[Content]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for content in newest_first(audits):
+    for content in in_order(audits):
         identity, result = content["identity"], content["result"]
         facts = [
             identity["dataset"], identity["split"], result["images"], identity["fingerprint"], identity["seed"],
@@ -73,10 +74,10 @@ def render_markdown(audits: Sequence[Content]) -> str:
     """Render a table per set of images, and for every method what justifies its verdict."""
     lines = ["# Does the text do anything?", ""]
     groups: dict[tuple[Any, ...], list[Content]] = {}
-    for content in newest_first(audits):
+    for content in in_order(audits):
         groups.setdefault(_group(content), []).append(content)
     for (dataset, split, images, fingerprint, seed, masks), members in groups.items():
-        lines += [f"## {dataset}, {split}: {images} images, seed {seed}", ""]
+        lines += [f"## {dataset}, {split}: {counted(images)}, seed {seed}", ""]
         lines += [f"Masks handed to the methods: {masks}. Content {fingerprint[:12]}.", ""]
         lines += _table(members)
         for content in members:
@@ -89,7 +90,7 @@ def render_markdown(audits: Sequence[Content]) -> str:
 def groups_of(audits: Sequence[Content]) -> dict[str, list[Content]]:
     """Return the finished audits by set of images and seed, under names that are safe as file names."""
     found: dict[str, list[Content]] = {}
-    for content in newest_first(audits):
+    for content in in_order(audits):
         identity = content["identity"]
         masks = "" if identity["masks"] == "none" else f"-{identity['masks']}"
         name = f"{identity['dataset']}-{identity['split']}-{identity['fingerprint'][:8]}-seed{identity['seed']}{masks}"
@@ -123,11 +124,8 @@ def _table(members: Sequence[Content]) -> list[str]:
 def _cell(found: Mapping[str, Any] | None) -> str:
     if found is None or found["value"] is None:
         return "n/a"
-    return f"{_short(found['value'])} [{_short(found['low'])}, {_short(found['high'])}]"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}"
+    interval = "" if found["low"] is None else f" [{found['low']:.3g}, {found['high']:.3g}]"
+    return f"{found['value']:.3g}{interval}"
 
 
 def _justification(content: Content) -> list[str]:
@@ -135,7 +133,8 @@ def _justification(content: Content) -> list[str]:
     head = f"**{_escaped(label_of(content))}** (audit {content['id']}"
     head += ", project-trained weights" if content["weights_origin"] == "project" else ""
     head += f"): {result['verdict']}."
-    failed = [f"- {result['failed']} samples failed and are left out"] if result["failed"] else []
+    left_out = result["failed"]
+    failed = [f"- {counted(left_out, 'sample')} failed, left out of these numbers"] if left_out else []
     said = [f"- {_escaped(text)}" for text in (*result["reasons"], *result["remarks"])]
     return [head, "", *said, *failed, ""]
 

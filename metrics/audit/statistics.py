@@ -30,7 +30,7 @@ class Estimate:
 
     Attributes:
         value: the estimate; NaN where no image gives one.
-        low, high: ends of its 95 % percentile bootstrap interval over images.
+        low, high: ends of its 95 % percentile bootstrap interval over images; NaN with fewer than two images.
         images: how many images it is taken over.
         p: of the one-sided test that it is above 0 (for differences), or None where nothing was tested.
     """
@@ -53,9 +53,8 @@ def mean_estimate(values: Sequence[float], *, tested: bool = False) -> Estimate:
     if not len(kept):
         return Estimate(np.nan, np.nan, np.nan, 0, 1.0 if tested else None)
     kept[np.abs(kept) < NOTHING] = 0.0
-    means = kept[_draws(len(kept))].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Estimate(float(kept.mean()), float(low), float(high), len(kept), sign_flip(kept) if tested else None)
+    low, high = _interval(kept[_draws(len(kept))].mean(axis=1), len(kept))
+    return Estimate(float(kept.mean()), low, high, len(kept), sign_flip(kept) if tested else None)
 
 
 def ratio_estimate(upper: Sequence[float], lower: Sequence[float]) -> Estimate:
@@ -72,9 +71,8 @@ def ratio_estimate(upper: Sequence[float], lower: Sequence[float]) -> Estimate:
     drawn = _draws(len(pairs))
     over, under = tops[drawn].mean(axis=1), bottoms[drawn].mean(axis=1)
     # A resample in which nothing moves has no ratio; it is a sign of few images and is left out.
-    ratios = over[under > 0] / under[under > 0]
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return Estimate(float(tops.mean() / bottoms.mean()), float(low), float(high), len(pairs))
+    low, high = _interval(over[under > 0] / under[under > 0], len(pairs))
+    return Estimate(float(tops.mean() / bottoms.mean()), low, high, len(pairs))
 
 
 def sign_flip(values: Sequence[float] | np.ndarray) -> float:
@@ -107,6 +105,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def _draws(count: int) -> np.ndarray:
     """Bootstrap samples of the indices of ``count`` images."""
     return np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
+
+
+def _interval(drawn: np.ndarray, images: int) -> tuple[float, float]:
+    """95 % percentile interval of an estimate over the resamples; one image alone does not tell how it varies."""
+    if images < 2:
+        return np.nan, np.nan
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _tie(values: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from tgfbench.benchmark.errors import counted
 from tgfbench.metrics.audit.directed import Prominence
 from tgfbench.metrics.audit.locality import mask_permutation
 from tgfbench.metrics.audit.measures import SampleMeasures
@@ -32,6 +33,7 @@ class Verdict(StrEnum):
     NOTHING = "text has no measurable effect"
     WORDING = "effect of the wording, not of the meaning"
     GLOBAL = "global effect only"
+    UNDIRECTED = "local effect, not directed"
     LOCAL = "local and directed effect"
 
 
@@ -118,9 +120,13 @@ def _objects(samples: Sequence[SampleMeasures]) -> dict[str, Estimate]:
     p = mask_permutation([change for sample in labelled for change in sample.changes])
     excess = mean_estimate([sample.mean("energy share") - sample.mean("area share") for sample in labelled])
     found["energy share above area"] = Estimate(excess.value, excess.low, excess.high, excess.images, p)
-    for measure in ("specificity", *(f"{name} gain" for name in Prominence._fields)):
-        found[measure] = mean_estimate(column(measure))
-        found[f"{measure} over best"] = mean_estimate(column(f"{measure} over best"), tested=True)
+    found["specificity"] = mean_estimate(column("specificity"))
+    found["specificity over best"] = mean_estimate(column("specificity over best"), tested=True)
+    for name in Prominence._fields:
+        over_best = np.asarray(column(f"{name} gain over best"))
+        found[f"{name} gain"] = mean_estimate(column(f"{name} gain"))
+        found[f"{name} gain over best"] = mean_estimate(list(over_best))
+        found[f"{name} gain above floor"] = mean_estimate(list(over_best - column(f"{name} floor")), tested=True)
     return found
 
 
@@ -159,7 +165,7 @@ def _language(samples: Sequence[SampleMeasures]) -> dict[str, Estimate]:
 
 def _verdict(found: dict[str, Estimate], images: int, said: _Argument) -> Verdict:
     if images < FEWEST_IMAGES:
-        said.reasons.append(f"{images} images; at least {FEWEST_IMAGES} are needed")
+        said.reasons.append(f"{counted(images)}; at least {FEWEST_IMAGES} are needed")
         return Verdict.UNDECIDED
     moves = {
         name: _p(found, f"{name} above floor")
@@ -172,8 +178,9 @@ def _verdict(found: dict[str, Estimate], images: int, said: _Argument) -> Verdic
         said.reasons.append(f"{name}: {_shown(ratio)} times the noise floor, p = {p:.2g}")
     if min(adjusted.values()) > LEVEL:
         return Verdict.NOTHING
-    if _local(found, said) & _directed(found, said):
-        return Verdict.LOCAL
+    local, directed = _local(found, said), _directed(found, said)
+    if local:
+        return Verdict.LOCAL if directed else Verdict.UNDIRECTED
     ratio = found["paraphrase / meaning"]
     if adjusted["meaning"] <= LEVEL:
         said.reasons.append(f"a paraphrase moves the output {_shown(ratio)} times as far as another meaning")
@@ -189,8 +196,8 @@ def _local(found: dict[str, Estimate], said: _Argument) -> bool:
     tests = ("object movement above floor", "energy share above area", "specificity over best")
     p_values = {name: _p(found, name) for name in tests}
     said.reasons.append(
-        f"energy in the named object {_shown(found['energy / area'])} times its area, "
-        f"{_shown(found['specificity'])} more of it than under other words; "
+        f"the named object's share of the change is {_shown(found['energy / area'])} times its share of the area, and "
+        f"greater than under other words by {_shown(found['specificity'])}; "
         + ", ".join(f"p = {p:.2g} ({name})" for name, p in p_values.items())
     )
     # All of them must hold, so that each is tested at the full level.
@@ -198,15 +205,15 @@ def _local(found: dict[str, Estimate], said: _Argument) -> bool:
 
 
 def _directed(found: dict[str, Estimate], said: _Argument) -> bool:
-    """Whether naming an object raises its contrast, gradient or information more than any control does."""
+    """Whether naming an object raises its contrast, gradient or information, by more than noise, over any control."""
     if "contrast gain" not in found:
         return False
-    adjusted = holm({measure: _p(found, f"{measure} gain over best") for measure in Prominence._fields})
+    adjusted = holm({measure: _p(found, f"{measure} gain above floor") for measure in Prominence._fields})
     said.reasons.append(
         "naming an object changes, against other words, "
         + "; ".join(
             f"its {measure} by {_shown(found[f'{measure} gain'])}, against the best other words by "
-            f"{_shown(found[f'{measure} gain over best'])} (p = {adjusted[measure]:.2g})"
+            f"{_shown(found[f'{measure} gain over best'])} (p = {adjusted[measure]:.2g} for more than noise does)"
             for measure in Prominence._fields
         )
     )
@@ -215,7 +222,7 @@ def _directed(found: dict[str, Estimate], said: _Argument) -> bool:
 
 def _remark(found: dict[str, Estimate], verdict: Verdict, text_use: str, said: _Argument) -> None:
     if "specificity" not in found:
-        said.remarks.append("no labelled object: locality and direction could not be tested")
+        said.remarks.append("no labelled object is named by a prompt: place and direction could not be tested")
     repeat = found.get("repeat mae")
     if repeat is not None and repeat.value > 0:
         said.remarks.append(f"not deterministic: the same prompt twice differs by {repeat.value:.3g} grey levels")
@@ -225,6 +232,8 @@ def _remark(found: dict[str, Estimate], verdict: Verdict, text_use: str, said: _
         return
     if text_use != "test":
         said.remarks.append("UNEXPECTED: its card says that it reads no text at test time")
+    if _p(found, "energy share above area") <= LEVEL < _p(found, "specificity over best"):
+        said.remarks.append("the change favours labelled objects, whatever is named")
     nonsense = found["nonsense response / sense response"]
     if nonsense.high >= 1:
         said.remarks.append(f"answers nonsense as strongly as sense: {_shown(nonsense)} times")
@@ -247,4 +256,5 @@ def _shown(estimate: Estimate | None) -> str:
     """Return an estimate with its interval."""
     if estimate is None or not np.isfinite(estimate.value):
         return "n/a"
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+    interval = f" [{estimate.low:.3g}, {estimate.high:.3g}]" if np.isfinite(estimate.low) else ""
+    return f"{estimate.value:.3g}{interval}"

@@ -28,11 +28,13 @@ from tgfbench.benchmark.images import write_png
 from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, PlannedRun, RunSpec
 from tgfbench.benchmark.results import image_frame, store_frames
 from tgfbench.datasets.base import Dataset, Labels, Sample, Texts
+from tgfbench.datasets.labels import mentioned
 from tgfbench.datasets.msrs import MSRS
 from tgfbench.datasets.sample import SampleDataset
 from tgfbench.leaderboards.board import build_boards
 from tgfbench.leaderboards.site import build_site
 from tgfbench.methods.base import FusionBatch, MethodInfo
+from tgfbench.metrics.audit.directed import ring
 from tgfbench.metrics.audit.measures import Target
 from tgfbench.metrics.audit.prompts import write_prompts
 from tgfbench.metrics.audit.verdict import Verdict
@@ -71,6 +73,20 @@ class BoostsOnNonsense(BoostsNamed):
         if "the " in batch.texts[row].lower() or " a" in batch.texts[row].lower():
             return super().guide(average, batch, row)
         return super().guide(average, dataclasses.replace(batch, texts=["person car bicycle"]), row)
+
+
+class HidesNamed(BoostsNamed):
+    """Paints what is named in the colour of its surroundings: in the right place, and the wrong direction."""
+
+    info = MethodInfo(name="toy-hides-named", title="Hides", text_use="test")
+
+    def guide(self, average: Tensor, batch: FusionBatch, row: int) -> Tensor:
+        targets = list(self.targets(batch.keys[row]))
+        hidden = average.clone()
+        for index in mentioned(batch.texts[row], [target.name for target in targets]):
+            mask = targets[index].mask
+            hidden[:, mask] = average[:, ring(mask)].mean(dim=1, keepdim=True)
+        return hidden
 
 
 class Shrunk(Dataset):
@@ -175,7 +191,8 @@ def assert_not_local_with_scrambled_masks(true: Scenes, seed: int, out: Path) ->
     [
         (Noisy, {Verdict.NOTHING}),
         (FavoursHot, {Verdict.WORDING, Verdict.GLOBAL}),
-        (BoostsOnNonsense, {Verdict.GLOBAL, Verdict.WORDING}),
+        (BoostsOnNonsense, {Verdict.UNDIRECTED}),
+        (HidesNamed, {Verdict.UNDIRECTED}),
     ],
     ids=lambda value: value.info.name if isinstance(value, type) else "",
 )

@@ -88,6 +88,18 @@ def test_prominence_of_a_disc_that_only_infrared_shows() -> None:
     assert prominence(visible, source, mask, around).information == 0
 
 
+def test_a_ring_is_what_lies_within_its_width_of_the_object() -> None:
+    mask = disc(30)
+    rows, columns = np.nonzero(mask)
+    grid = np.indices(SHAPE)
+    away = np.sqrt((grid[0][..., None] - rows) ** 2 + (grid[1][..., None] - columns) ** 2).min(axis=2)
+    width = round(0.25 * np.sqrt(mask.sum()))
+    assert width == 3
+    assert np.array_equal(ring(mask), (away > 0) & (away <= 3))
+    assert not ring(np.ones(SHAPE, bool)).any()
+    assert not ring(np.zeros(SHAPE, bool)).any()
+
+
 def test_mutual_information_of_a_list_with_itself_is_its_entropy() -> None:
     values = np.repeat(np.arange(0, 256, 16, dtype=np.uint8), 5)
     assert mutual_information(values, values) == pytest.approx(4)
@@ -134,6 +146,20 @@ def test_naming_that_lights_the_other_object_is_not() -> None:
     assert found.about("energy share", "car") == 0
     assert found.mean("specificity") < 0
     assert found.mean("contrast gain") < 0
+
+
+def test_the_floor_of_a_gain_is_what_one_grey_level_of_noise_does_to_it() -> None:
+    given = evidence({"focus-car": lit(disc(16))})
+    mask = disc(16)
+    around = ring(mask)
+    source = showing_source(luma_of(given.visible), given.infrared, mask, around)
+    still, shaken = (
+        prominence(luma_of(image), source, mask, around) for image in (given.under("matching"), given.jittered)
+    )
+    found = measure_sample(given)
+    for name, before, after in zip(still._fields, still, shaken, strict=True):
+        assert found.about(f"{name} floor", "car") == pytest.approx(abs(after - before))
+    assert found.about("gradient floor", "car") > 0
 
 
 def test_another_prompt_that_names_the_same_object_is_no_control() -> None:
@@ -220,4 +246,22 @@ def test_text_attention_rises_from_both_sources_to_the_reference() -> None:
     assert shown["confidence"] == hidden["confidence"] > 0
     assert shown["attention improved"] > hidden["attention improved"]
     assert attention_parts(visible, visible, infrared, "the people", []) == {}
-    assert attention_parts(visible[:40], visible[:40], infrared[:40], "x", [Target("person", mask[:40])]) == {}
+
+
+def test_confidence_is_high_for_texts_on_what_is_labelled_and_low_for_others() -> None:
+    rows, columns = np.mgrid[:96, :96]
+    targets = [Target("person", columns < 20), Target("car", columns > 80)]
+    image = (rows * 2).astype(np.uint8)
+
+    def confidence(text: str) -> float:
+        return attention_parts(image, image, image, text, targets)["confidence"]
+
+    assert confidence("a person and a car") > 2 * confidence("quantum chromodynamics") >= 0
+    assert confidence("a person and a car") < 1
+
+
+def test_text_attention_needs_room() -> None:
+    rows, columns = np.mgrid[:96, :96]
+    mask = (rows - 48) ** 2 + (columns - 48) ** 2 < 400
+    visible = np.random.default_rng(0).integers(0, 255, (96, 96), np.uint8)
+    assert attention_parts(visible[:40], visible[:40], visible[:40], "x", [Target("person", mask[:40])]) == {}

@@ -31,6 +31,7 @@ NAMED = {
     ("specificity over best", "car"): 0.5, ("contrast gain", "car"): 8.0, ("gradient gain", "car"): 1.0,
     ("information gain", "car"): 0.1, ("contrast gain over best", "car"): 8.0,
     ("gradient gain over best", "car"): 1.0, ("information gain over best", "car"): 0.1,
+    ("contrast floor", "car"): 0.5, ("gradient floor", "car"): 0.3, ("information floor", "car"): 0.02,
 }  # fmt: skip
 
 
@@ -64,7 +65,11 @@ def samples(
         (MOVED | NAMED | {("object movement", "car"): 0.9}, Verdict.GLOBAL),
         (
             MOVED | NAMED | {(f"{m} gain over best", "car"): 0.0 for m in ("contrast", "gradient", "information")},
-            Verdict.GLOBAL,
+            Verdict.UNDIRECTED,
+        ),
+        (
+            MOVED | NAMED | {(f"{m} floor", "car"): 9.0 for m in ("contrast", "gradient", "information")},
+            Verdict.UNDIRECTED,
         ),
         (
             MOVED | NAMED | {("contrast gain over best", "car"): -4.0, ("gradient gain over best", "car"): 0.0},
@@ -73,7 +78,8 @@ def samples(
     ],
     ids=[
         "still", "below the floor", "moved", "by wording", "local", "local only", "no specificity",
-        "less than by other words", "object below the floor", "as prominent by other words", "information alone rises",
+        "less than by other words", "object below the floor", "as prominent by other words", "prominent as noise is",
+        "information alone rises",
     ],
 )  # fmt: skip
 def test_verdicts(values: dict[tuple[str, str], float], verdict: Verdict) -> None:
@@ -98,8 +104,13 @@ def test_nine_images_are_too_few_and_ten_suffice() -> None:
     [
         (STILL, "train", "unmoved as expected"),
         (MOVED, "train", "UNEXPECTED"),
-        (MOVED, "test", "no labelled object"),
-        (STILL, "test", "no labelled object"),
+        (MOVED, "test", "no labelled object is named"),
+        (
+            MOVED | NAMED | {("specificity over best", "car"): 0.0},
+            "test",
+            "favours labelled objects, whatever is named",
+        ),
+        (STILL, "test", "no labelled object is named"),
         (MOVED | {("mae", "nonsense response"): 6.0}, "test", "answers nonsense as strongly as sense"),
         (MOVED | {("mae", "repeat"): 0.3}, "test", "not deterministic"),
         (
@@ -125,7 +136,7 @@ def content(result: Audit, name: str, **identity: Any) -> dict[str, Any]:
         "method": name, "weights": "w|1", "prompts_origin": "generated", **identity,
     }  # fmt: skip
     estimates = {
-        statistic: {"value": e.value, "low": e.low, "high": e.high, "images": e.images, "p": e.p}
+        statistic: {name: None if number is None or np.isnan(number) else number for name, number in asdict(e).items()}
         for statistic, e in result.estimates.items()
     }
     stored = {**asdict(result), "verdict": result.verdict.value, "estimates": estimates, "failed": 0}
@@ -149,6 +160,16 @@ def test_reports_name_every_method_its_verdict_and_its_reasons_whatever_the_orde
         assert f"**{name}@w\\|1**" in page
     assert "project-trained" in page
     assert "begun" not in page
+
+
+def test_one_image_has_no_interval_and_is_not_several() -> None:
+    page = render_markdown([content(judge(samples(MOVED | NAMED, 1)), "one", images=1)])
+    assert "1 image," in page
+    assert "1 image; at least 10 are needed" in page
+    (row,) = (line for line in page.splitlines() if line.startswith("| one"))
+    assert "[" not in row
+    table = list(csv.DictReader(io.StringIO(render_csv([content(judge(samples(MOVED, 1)), "one")]))))
+    assert {(row["low"], row["high"]) for row in table} == {("", "")}
 
 
 def test_methods_on_other_images_are_reported_apart() -> None:
