@@ -17,9 +17,10 @@ def findings(board: Board) -> list[str]:
         return []
     compared = counted(len(board.compared), board.unit)
     neighbours, wilcoxon, nemenyi = evidence.separated_neighbours
+    differ = "differs" if wilcoxon == 1 else "differ"
     sentences = [
         f"Of {counted(neighbours, 'pair')} of neighbours over {counted(len(evidence.metrics), 'metric')}, {wilcoxon} "
-        f"differ significantly (paired Wilcoxon, Holm) and {nemenyi} by Nemenyi's test."
+        f"{differ} significantly (paired Wilcoxon, Holm) and {nemenyi} by Nemenyi's test."
     ]
     if np.isfinite(overall.friedman.statistic):
         verdict = "differ" if overall.friedman.p < ALPHA else "do not differ significantly"

@@ -10,6 +10,7 @@ import pytest
 
 from tgfbench.benchmark.errors import DataError, UsageError
 from tgfbench.leaderboards import build_boards
+from tgfbench.leaderboards.findings import findings
 
 NAN = math.nan
 
@@ -381,3 +382,15 @@ def test_infinite_scores_are_undefined_and_break_nothing(store):
     assert _mean(board, "PSNR") == pytest.approx({"a": 1.5, "b": 1.5, "copy": NAN}, nan_ok=True)
     assert np.isfinite(board.evidence.intervals.mean[:, :2]).all()
     assert "PSNR: n/a for copy, no finite value on 2 of 3 images (test-0001, test-0002)" in board.notes
+
+
+def test_one_pair_of_neighbours_differs_and_several_differ(store):
+    values = [index / 100 for index in range(20)]
+    for method, scores in {
+        "low": values,
+        "high": [1 + v for v in values],
+        "as high": [1.19 - v for v in values],
+    }.items():
+        store.run(method, {"EN": scores})
+    (board,) = build_boards(*store.frames)
+    assert findings(board)[0].startswith("Of 2 pairs of neighbours over 1 metric, 1 differs significantly")
