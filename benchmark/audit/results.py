@@ -86,7 +86,7 @@ def audit_rows(root: Path) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]]]
         content = folder.read_json()
         if content.get("result") and CONTROL_TAG not in content["tags"]:
             runs.append(_run_row(folder, content))
-            scores += _score_rows(folder)
+            scores += _score_rows(folder, content["identity"]["measures"])
     return runs, scores
 
 
@@ -133,7 +133,7 @@ def _run_row(folder: AuditFolder, content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _score_rows(folder: AuditFolder) -> list[tuple[Any, ...]]:
+def _score_rows(folder: AuditFolder, version: int) -> list[tuple[Any, ...]]:
     keys = list(dict.fromkeys(prompt.key for prompt in read_prompts(folder.prompts_path)))
     samples = folder.load(keys)
     rows = []
@@ -141,7 +141,7 @@ def _score_rows(folder: AuditFolder) -> list[tuple[Any, ...]]:
         values = {key: _value(sample, *place) for key, sample in samples.items()}
         if any(map(math.isfinite, values.values())):
             # Undefined is a value too: a sample without objects has no specificity, whichever method is audited.
-            rows += [(folder.folder.name, key, PROTOCOL, name, value, VERSION) for key, value in values.items()]
+            rows += [(folder.folder.name, key, PROTOCOL, name, value, version) for key, value in values.items()]
     return rows
 
 

@@ -16,6 +16,9 @@ COLUMNS = (
     "prompts_origin", "verdict", "statistic", "value", "low", "high", "n", "p",
 )  # fmt: skip
 
+LABELLED = 12
+"""Characters of a value in a label: enough of a hash, and of most options."""
+
 Content = Mapping[str, Any]
 """What ``audit.json`` holds."""
 
@@ -52,6 +55,22 @@ def label_of(content: Content) -> str:
     return f"{identity['method']}@{identity['weights']}" if identity["weights"] else str(identity["method"])
 
 
+def labels_of(audits: Sequence[Content]) -> list[str]:
+    """Return a name for each audit: that of ``label_of``, and what tells those apart that share it."""
+    facts = [{**content["identity"], **content["identity"].get("options", {})} for content in audits]
+    labels = []
+    for content, own in zip(audits, facts, strict=True):
+        label = label_of(content)
+        alike = [other for member, other in zip(audits, facts, strict=True) if label_of(member) == label]
+        telling = [
+            f"{name}={str(value)[:LABELLED]}"
+            for name, value in sorted(own.items())
+            if name != "options" and any(other.get(name) != value for other in alike)
+        ]
+        labels.append(f"{label} ({', '.join(telling)})" if telling else label)
+    return labels
+
+
 def render_csv(audits: Sequence[Content]) -> str:
     """Render one line per method and statistic, full precision; what does not exist is empty."""
     buffer = io.StringIO()
@@ -79,9 +98,10 @@ def render_markdown(audits: Sequence[Content]) -> str:
     for (dataset, split, images, fingerprint, seed, masks), members in groups.items():
         lines += [f"## {dataset}, {split}: {counted(images)}, seed {seed}", ""]
         lines += [f"Masks handed to the methods: {masks}. Content {fingerprint[:12]}.", ""]
-        lines += _table(members)
-        for content in members:
-            lines += _justification(content)
+        labels = [_escaped(label) for label in labels_of(members)]
+        lines += _table(members, labels)
+        for content, label in zip(members, labels, strict=True):
+            lines += _justification(content, label)
     lines += ["Ratios and means are over images, with 95 % bootstrap intervals in brackets:", ""]
     lines += [f"- *{heading}*: {meaning}" for heading, _, meaning in _TABLE]
     return "\n".join(lines) + "\n"
@@ -106,7 +126,7 @@ def _group(content: Content) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _table(members: Sequence[Content]) -> list[str]:
+def _table(members: Sequence[Content], labels: Sequence[str]) -> list[str]:
     shown = [
         (heading, statistic)
         for heading, statistic, _ in _TABLE
@@ -114,10 +134,10 @@ def _table(members: Sequence[Content]) -> list[str]:
     ]
     headings = ["method", "verdict", *(heading for heading, _ in shown)]
     lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
-    for content in members:
+    for content, label in zip(members, labels, strict=True):
         result = content["result"]
         cells = [_cell(result["estimates"].get(statistic)) for _, statistic in shown]
-        lines.append(f"| {' | '.join([_escaped(label_of(content)), result['verdict'], *cells])} |")
+        lines.append(f"| {' | '.join([label, result['verdict'], *cells])} |")
     return [*lines, ""]
 
 
@@ -128,9 +148,9 @@ def _cell(found: Mapping[str, Any] | None) -> str:
     return f"{found['value']:.3g}{interval}"
 
 
-def _justification(content: Content) -> list[str]:
+def _justification(content: Content, label: str) -> list[str]:
     result = content["result"]
-    head = f"**{_escaped(label_of(content))}** (audit {content['id']}"
+    head = f"**{label}** (audit {content['id']}"
     head += ", project-trained weights" if content["weights_origin"] == "project" else ""
     head += f"): {result['verdict']}."
     left_out = result["failed"]

@@ -13,7 +13,7 @@ import pytest
 
 from tgfbench.metrics.audit.locality import NamedChange
 from tgfbench.metrics.audit.measures import SampleMeasures
-from tgfbench.metrics.audit.report import groups_of, render_csv, render_markdown
+from tgfbench.metrics.audit.report import groups_of, labels_of, render_csv, render_markdown
 from tgfbench.metrics.audit.verdict import Audit, Verdict, judge
 
 STILL: dict[tuple[str, str], float] = {
@@ -160,6 +160,21 @@ def test_reports_name_every_method_its_verdict_and_its_reasons_whatever_the_orde
         assert f"**{name}@w\\|1**" in page
     assert "project-trained" in page
     assert "begun" not in page
+
+
+def test_audits_of_one_name_are_told_apart_by_what_differs() -> None:
+    result = judge(samples(STILL))
+    members = [
+        content(result, "a", options={"gain": 1, "size": 2}, prompts="0" * 64),
+        content(result, "b", options={"gain": 1, "size": 2}, prompts="0" * 64),
+        content(result, "b", options={"gain": 3, "size": 2}, prompts="1" * 64),
+    ]
+    assert labels_of(members) == [
+        "a@w|1",
+        "b@w|1 (gain=1, prompts=000000000000)",
+        "b@w|1 (gain=3, prompts=111111111111)",
+    ]
+    assert "gain=3" in render_markdown(members)
 
 
 def test_one_image_has_no_interval_and_is_not_several() -> None:
