@@ -18,7 +18,7 @@ from tgfbench.benchmark.plan import MethodRequest, Overwrite
 from tgfbench.benchmark.records import FAILURES
 from tgfbench.benchmark.session import UNUSABLE, console, print_failures, progress_bar
 from tgfbench.metrics.audit.prompts import write_prompts
-from tgfbench.metrics.audit.report import groups_of, labels_of, render_csv, render_markdown
+from tgfbench.metrics.audit.report import groups_of, labels_of, render_csv, render_markdown, title_of
 
 
 def audit_all(
@@ -85,7 +85,7 @@ def write_report(root: Path) -> list[Path]:
         written.append(path)
     for group, members in groups_of(contents).items():
         path = root / FOLDER / f"{group}.png"
-        drawn = summary(members, labels_of(members))
+        drawn = summary(title_of(members[0]), members, labels_of(members))
         write_atomically(path, lambda file, drawn=drawn: file.write(drawn))  # type: ignore[misc]
         written.append(path)
     return written

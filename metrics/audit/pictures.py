@@ -19,14 +19,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 5
-CELL, GAP, CAPTION, TITLE = 2.5, 0.08, 0.55, 0.35
+CELL, GAP, CAPTION, TITLE = 2.5, 0.08, 0.55, 0.4
 """Inches: width of an image, space between images, room for a prompt above it, and for the heading."""
 SHOWN = ("empty", "matching", "focus", "absent", "contradictory", "nonsense", "paraphrase", "other", "right", "wrong")
 """Kinds of prompts on a sheet, in this order; of several paraphrases the first is shown."""
 LEAST_SCALE = 8.0
 """Grey levels at the top of the colour scale of differences, at least: noise must not look like an effect."""
 _INK: dict[str, Any] = {"edgecolor": "#202020", "linewidth": 0.4}
-_COLOURS = ("#3b6ea5", "#c8783c", "#5b8c5a")
+_PANELS: tuple[tuple[str, float, dict[str, str]], ...] = (
+    (
+        "movement in noise floors\n(dotted: the floor)",
+        1.0,
+        {"presence / floor": "#3b6ea5", "meaning / floor": "#c8783c", "object movement / floor": "#5b8c5a"},
+    ),
+    (
+        "wording against meaning\n(dotted: as much as meaning and sense)",
+        1.0,
+        {"paraphrase / meaning": "#8a6bb1", "nonsense response / sense response": "#b5525c"},
+    ),
+    (
+        "share of the change in the named object,\nless that under other words (dotted: chance)",
+        0.0,
+        {"specificity": "#2a9d9d", "specificity over best": "#c9b458"},
+    ),
+)
+"""Of a summary: title, where the dotted line stands, and colours by statistic; no colour means two things."""
 
 
 def sheet(title: str, prompts: Sequence[Prompt], outputs: Mapping[str, np.ndarray], targets: Sequence[Target]) -> bytes:
@@ -50,8 +67,12 @@ def sheet(title: str, prompts: Sequence[Prompt], outputs: Mapping[str, np.ndarra
     rows = -(-len(shown) // COLUMNS)
     size = (COLUMNS * (CELL + GAP) + GAP, rows * (2 * tall + CAPTION + 2 * GAP) + TITLE)
     figure = _figure(*size)
-    heading = f"{title}: output, and its change against the empty prompt (0 to {top:.0f} grey levels)"
-    figure.text(0.5, 1 - 0.5 * TITLE / size[1], heading, size=10, ha="center", va="center")
+    scale = f"black: 0, pale yellow: {top:.0f} grey levels"
+    heading = (
+        f"{title}\noutput above, its change against the empty prompt below ({scale}); "
+        "outlined: what is named, or all labelled objects"
+    )
+    figure.text(0.5, 1 - 0.5 * TITLE / size[1], heading.replace("$", r"\$"), size=9, ha="center", va="center")
     outlines = {target.name: _outline(target.mask) for target in targets}
     for number, prompt in enumerate(shown):
         row, column = divmod(number, COLUMNS)
@@ -72,36 +93,34 @@ def sheet(title: str, prompts: Sequence[Prompt], outputs: Mapping[str, np.ndarra
     return _png(figure)
 
 
-def summary(audits: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bytes:
-    """Draw the statistics of several methods on the same images as bars with their intervals.
+def summary(title: str, audits: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bytes:
+    """Draw verdict and statistics of several methods on the same images, as bars with their intervals.
 
     Args:
+        title: names the images.
         audits: contents of ``audit.json``, finished.
         labels: a name for each.
     """
-    panels: tuple[tuple[str, tuple[str, ...], float | None], ...] = (
-        ("movement, in noise floors", ("presence / floor", "meaning / floor", "object movement / floor"), 1.0),
-        ("wording against meaning", ("paraphrase / meaning", "nonsense response / sense response"), 1.0),
-        ("specificity of place", ("specificity", "specificity over best"), 0.0),
-    )
-    figure = _figure(12, 1.6 + 0.5 * len(audits), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for place, (title, statistics, chance) in zip(axes, panels, strict=True):
-        _bars(place, audits, statistics)
+    figure = _figure(13, 2.2 + 0.55 * len(audits), layout="constrained")
+    axes = figure.subplots(1, len(_PANELS), sharey=True, squeeze=False)[0]
+    for place, (about, chance, colours) in zip(axes, _PANELS, strict=True):
+        _bars(place, audits, colours)
         place.axvline(chance, color="#202020", linewidth=0.8, linestyle=":")
-        place.set_title(title, size=9)
+        place.set_title(about, size=9)
         place.tick_params(labelsize=8)
-        place.legend(fontsize=7, frameon=False, loc="best")
-    axes[0].set_yticks(range(len(audits)), labels)
+        place.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.06 - 0.3 / len(audits)))
+    named = [f"{label}\n{audit['result']['verdict']}" for label, audit in zip(labels, audits, strict=True)]
+    axes[0].set_yticks(range(len(audits)), [name.replace("$", r"\$") for name in named])
     axes[0].invert_yaxis()
+    figure.suptitle(title.replace("$", r"\$"), size=10)
     return _png(figure)
 
 
-def _bars(place: Axes, audits: Sequence[Mapping[str, Any]], statistics: Sequence[str]) -> None:
-    thickness = 0.8 / len(statistics)
-    for offset, (statistic, colour) in enumerate(zip(statistics, _COLOURS, strict=False)):
+def _bars(place: Axes, audits: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> None:
+    thickness = 0.8 / len(colours)
+    for offset, (statistic, colour) in enumerate(colours.items()):
         found = [audit["result"]["estimates"].get(statistic) or {} for audit in audits]
-        at = np.arange(len(audits)) + (offset - (len(statistics) - 1) / 2) * thickness
+        at = np.arange(len(audits)) + (offset - (len(colours) - 1) / 2) * thickness
         value, low, high = (
             np.array([np.nan if one.get(name) is None else one[name] for one in found], dtype=np.float64)
             for name in ("value", "low", "high")
@@ -109,6 +128,8 @@ def _bars(place: Axes, audits: Sequence[Mapping[str, Any]], statistics: Sequence
         reach = np.nan_to_num(np.stack([value - low, high - value]).clip(min=0))
         values = np.nan_to_num(value)
         place.barh(at, values, thickness, xerr=reach, color=colour, label=statistic, error_kw={"lw": 0.8}, **_INK)
+        for row in np.flatnonzero(np.isnan(value)):
+            place.text(0, at[row], " n/a", size=6, va="center", color="#606060")
 
 
 def _outline(mask: np.ndarray) -> tuple[list[float], list[float]]:

@@ -55,6 +55,12 @@ def label_of(content: Content) -> str:
     return f"{identity['method']}@{identity['weights']}" if identity["weights"] else str(identity["method"])
 
 
+def title_of(content: Content) -> str:
+    """Return the images of an audit in words."""
+    identity = content["identity"]
+    return f"{identity['dataset']}, {identity['split']}: {counted(identity['images'])}, seed {identity['seed']}"
+
+
 def labels_of(audits: Sequence[Content]) -> list[str]:
     """Return a name for each audit: that of ``label_of``, and what tells those apart that share it."""
     facts = [{**content["identity"], **content["identity"].get("options", {})} for content in audits]
@@ -95,8 +101,8 @@ def render_markdown(audits: Sequence[Content]) -> str:
     groups: dict[tuple[Any, ...], list[Content]] = {}
     for content in in_order(audits):
         groups.setdefault(_group(content), []).append(content)
-    for (dataset, split, images, fingerprint, seed, masks), members in groups.items():
-        lines += [f"## {dataset}, {split}: {counted(images)}, seed {seed}", ""]
+    for (*_, fingerprint, _, masks), members in groups.items():
+        lines += [f"## {title_of(members[0])}", ""]
         lines += [f"Masks handed to the methods: {masks}. Content {fingerprint[:12]}.", ""]
         labels = [_escaped(label) for label in labels_of(members)]
         lines += _table(members, labels)

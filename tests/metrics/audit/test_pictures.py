@@ -33,10 +33,20 @@ def test_a_sheet_shows_every_kind_and_outlines_the_named_object() -> None:
 
 
 def test_a_summary_has_a_row_per_method_and_bears_what_is_missing() -> None:
+    def audit(value: float | None, verdict: str = "undecided") -> dict[str, Any]:
+        found = {"value": value, "low": value, "high": value, "images": 12, "p": None}
+        return {"result": {"estimates": {"presence / floor": found}, "verdict": verdict}}
+
+    one, two = summary("d", [audit(3.0)], ["a"]), summary("d", [audit(3.0), audit(None)], ["a", "b"])
+    assert pixels(two).shape[0] > pixels(one).shape[0]
+    assert one == summary("d", [audit(3.0)], ["a"])
+    others = {summary("e", [audit(3.0)], ["a"]), summary("d", [audit(3.0, "no effect")], ["a"])}
+    assert len({one, *others}) == 3, "set of images and verdict are not shown"
+
+
+def test_what_could_not_be_measured_does_not_look_like_nothing() -> None:
     def audit(value: float | None) -> dict[str, Any]:
         found = {"value": value, "low": value, "high": value, "images": 12, "p": None}
-        return {"result": {"estimates": {"presence / floor": found}}}
+        return {"result": {"estimates": {"presence / floor": found}, "verdict": "undecided"}}
 
-    one, two = summary([audit(3.0)], ["a"]), summary([audit(3.0), audit(None)], ["a", "b"])
-    assert pixels(two).shape[0] > pixels(one).shape[0]
-    assert one == summary([audit(3.0)], ["a"])
+    assert summary("d", [audit(None), audit(1.0)], ["a", "b"]) != summary("d", [audit(0.0), audit(1.0)], ["a", "b"])
