@@ -63,8 +63,8 @@ app.add_typer(downstream_app)
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
-NO_FAULT_OF_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE)
-"""What the system refuses without naming a file: no room, a quota, a read-only or failing disk, too many open files."""
+NO_FAULT_OF_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE)
+"""What the system refuses without naming a file: no room, quotas, a read-only or failing disk, too many open files."""
 
 
 class Kind(StrEnum):

@@ -223,7 +223,10 @@ class _Run:
             "history": history,
             "request": {**self.request.decisive, **self.objective.card()},
         }
-        write_atomically(self.checkpoint, lambda file: torch.save(content, file))
+        # Through memory: what torch says of a full disk does not name it.
+        stored = io.BytesIO()
+        torch.save(content, stored)
+        write_atomically(self.checkpoint, lambda file: file.write(stored.getbuffer()))
         table = io.StringIO()
         writer = csv.DictWriter(table, fieldnames=list(history[-1]) if history else ["step"], lineterminator="\n")
         writer.writeheader()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
+import resource
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 
 from tgfbench.benchmark import crops as crops_of_samples
 from tgfbench.benchmark import train as training
+from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.crops import CropPool, Source, decode, object_masks
 from tgfbench.benchmark.errors import MethodError, UsageError
 from tgfbench.benchmark.train import TrainRequest, learning_rate, load_objective, train
@@ -139,6 +145,28 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert card["toy"] is True
     assert card["parameters"] == 19
     assert result.curve_png.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """A system that takes files of a few KiB only, as a full disk takes no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("little_room")
+def test_no_room_for_a_checkpoint_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "tgfbench train toy --steps 1 --batch 1 --crop 32 --device cpu --out"
+    monkeypatch.setattr(sys, "argv", [*words.split(), str(tmp_path / "run")])
+    monkeypatch.setattr(training.METHODS, "entry", lambda name: None)
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "File too large" in told.getvalue() and "room left" in told.getvalue()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
