@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgfbench.benchmark.errors import PluginError, TgfbenchError, UsageError, suggest
-from tgfbench.benchmark.registry import Registry, normalise
+from tgfbench.benchmark.registry import Registry, installed_version, normalise
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -131,7 +130,8 @@ def print_health() -> bool:
     ensure_torchvision()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     rows = [("device", device)]
-    rows += [(name, _version(name)) for name in ("tgfbench", "torch", "torchvision", "transformers", "numpy", "pandas")]
+    packages = ("tgfbench", "torch", "torchvision", "transformers", "numpy", "pandas")
+    rows += [(name, installed_version(name) or "not installed") for name in packages]
     for extra, modules in EXTRAS.items():
         absent = [module for module in modules if not find_spec(module)]
         state = f"absent: pip install 'tgfbench[{extra}]'" if absent else "installed"
@@ -277,10 +277,3 @@ def _module_exists(target: str) -> bool:
         return find_spec(target.partition(":")[0].partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"

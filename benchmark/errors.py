@@ -84,6 +84,11 @@ def raised(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library's error says, its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def counted(number: int, noun: str = "image", plural: str = "") -> str:
     """Return a number with its noun in the right form; ``plural`` where that is not the noun with an s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

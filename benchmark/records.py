@@ -146,7 +146,7 @@ def read_table(path: Path, columns: Sequence[str], number: str = "") -> list[lis
     raise DataError(doing, found=found, expected=expected, hint=hint)
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Replace a CSV file."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])

@@ -158,6 +158,14 @@ class Registry(Generic[T]):
         return loaded
 
 
+def installed_version(package: str) -> str:
+    """Return the version of an installed distribution, "" for one that is absent."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def subclass_of(base: type) -> Callable[[object], str | None]:
     """Return a registry check that accepts only subclasses of ``base``."""
 

@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tgfbench.benchmark.engines import Engine, LocalEngine, Outcome, Work
 from tgfbench.benchmark.errors import MAX_NAMED, counted, listed
 from tgfbench.benchmark.plan import Overwrite, PlannedRun
+from tgfbench.benchmark.registry import installed_version
 from tgfbench.benchmark.store import Run
 
 RECORDED_PACKAGES = ("tgfbench", "torch", "numpy", "opencv-python-headless", "scipy", "pillow", "transformers")
@@ -211,15 +211,9 @@ def _note(run: Run, outcome: Outcome, report: RunReport) -> None:
 
 def provenance(planned: PlannedRun) -> dict[str, Any]:
     """Return how and where the run was made: for readers of ``run.json``, not part of its identity."""
-    versions = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     return {
         "started_at": now(),
-        "packages": versions,
+        "packages": {name: installed_version(name) or "not installed" for name in RECORDED_PACKAGES},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "device": _device_name(planned),

@@ -65,8 +65,7 @@ def run_all(
     """
     if not specs:
         raise UsageError("planning", found="no method that can run here", hint="tgfbench doctor")
-    for name, reason in left_out.items():
-        console.print(f"left out {escape(name)}: {escape(reason)}")
+    print_left_out(left_out)
     engine = make_engine(engine_name, workers, specs[0].method.device)
     planned_runs = plan_runs(specs, root)
     _print_sizes(planned_runs)
@@ -254,8 +253,7 @@ def profile_methods(
     names: Sequence[str], left_out: Mapping[str, str], weights: str | None, options: Mapping[str, Any]
 ) -> bool:
     """Print what methods cost, a row each as soon as it is known; returns True if all of them ran."""
-    for name, reason in left_out.items():
-        console.print(f"left out {escape(name)}: {escape(reason)}")
+    print_left_out(left_out)
     width, height = options["size"]
     console.print(f"{width}x{height}, batch 1, {options['threads']} threads, median of {options['repeats']}")
     row = "{:32} {:>10} {:>10} {:>12} {:>10}  {}"
@@ -334,6 +332,12 @@ def _print_sizes(planned_runs: Sequence[PlannedRun]) -> None:
         # Those that cost a pair first: the rest is worth a note only.
         named = [str(p) for p in sorted(dataset.problems, key=lambda problem: problem.kind not in UNUSABLE)]
         _print_first(map(escape, named), planned.run.json_path)
+
+
+def print_left_out(methods: Mapping[str, str]) -> None:
+    """Print why methods of a group name do not take part, by name."""
+    for name, reason in methods.items():
+        console.print(f"left out {escape(name)}: {escape(reason)}")
 
 
 def print_failures(failures: Mapping[str, str], table: Path | None = None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from tgfbench.benchmark.errors import MAX_LISTED, DataError, UsageError, counted
-from tgfbench.benchmark.images import write_text
+from tgfbench.benchmark.records import write_table
 from tgfbench.benchmark.session import console, print_failures, progress_bar
 from tgfbench.datasets import DATASETS, load_dataset
 from tgfbench.datasets.degradations.grammar import parse_entry
@@ -121,7 +119,7 @@ def find_leaks(
             console.print(f"  … and {len(matches) - MAX_LISTED} more" + ("" if out else "; --out FILE.csv lists all"))
     if out is not None:
         make_folder(out.parent, f"writing {out}")
-        write_text(out, _csv([("first", "first_key", "second", "second_key", "distance"), *rows]))
+        write_table(out, ("first", "first_key", "second", "second_key", "distance"), rows)
         console.print(f"written: {escape(str(out))}")
     return not rows
 
@@ -211,12 +209,6 @@ def _print_report(report: Report) -> None:
         console.print(f"… and {len(report.problems) - MAX_LISTED} more, see the report")
     for note in report.notes:
         console.print(f"note: {escape(note)}")
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
 
 
 @contextmanager

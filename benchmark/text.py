@@ -13,7 +13,7 @@ import io
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from tgfbench.benchmark.compat import ensure_torchvision, without_loading_bar
-from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, counted, suggest
+from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, counted, first_line, suggest
 from tgfbench.benchmark.images import write_atomically
 from tgfbench.benchmark.weights import Checkpoint, load_strict, read_checkpoint, sha256_of, state_dict_of
 
@@ -305,8 +305,7 @@ class PretrainedText(TextEncoder):
         folder = Path(self.weights).expanduser()
         if folder.is_dir():
             files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json", ".txt"))
-            listed = "".join(f"{path.name}\0{sha256_of(path)}\n" for path in files)
-            return f"{self.name}:{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+            return f"{self.name}:{_digest_of(files)}"
         return f"{self.name}:{self.weights.replace('/', '--')}@{str(self._config._commit_hash)[:16]}"
 
     @property
@@ -333,7 +332,7 @@ class PretrainedText(TextEncoder):
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
                 f"loading the text encoder {self.name} from {self.weights}",
-                found=str(error).strip().splitlines()[0],
+                found=first_line(error),
                 expected="a folder with model and tokenizer as transformers writes them, or a reachable hub name",
                 hint=f"download {self.example} and pass its folder",
             ) from error
@@ -426,8 +425,7 @@ class FeatureFiles:
     @cached_property
     def identity(self) -> str:
         """Hash of the files' names and contents; where they lie does not matter."""
-        listed = "".join(f"{file.name}\0{sha256_of(file)}\n" for file in self.files.values())
-        return f"files:{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+        return f"files:{_digest_of(self.files.values())}"
 
 
 ENCODERS = {"minilm": MiniLM, "clip": CLIP, "blip2-qformer": BLIP2QFormer, "blip": BLIP}
@@ -447,6 +445,12 @@ def load_text_encoder(name: str = "minilm", **options: Any) -> TextEncoder:
     if name not in ENCODERS:
         raise UsageError(f"loading the text encoder {name!r}", found="no such encoder", hint=suggest(name, ENCODERS))
     return ENCODERS[name](**options)  # type: ignore[abstract, no-any-return]
+
+
+def _digest_of(files: Iterable[Path]) -> str:
+    """Return a short hash of the names and contents of files."""
+    told = "".join(f"{file.name}\0{sha256_of(file)}\n" for file in files)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _read_features(path: Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from tgfbench.benchmark.errors import UsageError, WeightsError, counted
+from tgfbench.benchmark.errors import UsageError, WeightsError, counted, first_line
 
 
 class Association(ABC):
@@ -57,9 +57,9 @@ class PretrainedAssociation(Association):
     def model_class(self) -> Any:
         """Return the class of the model."""
 
-    @abstractmethod
     def side(self, model: Any) -> int:
         """Return the side of the square image the model sees."""
+        return int(model.config.vision_config.image_size)
 
     @abstractmethod
     def maps(self, model: Any, pixels: Any, tokens: Any) -> Any:
@@ -81,7 +81,7 @@ class PretrainedAssociation(Association):
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
                 f"loading the association model {type(self).__name__} from {self.folder}",
-                found=str(error).strip().splitlines()[0],
+                found=first_line(error),
                 expected="model, tokenizer and preprocessor as transformers writes them",
                 hint=f"download {self.example} and pass its folder",
             ) from error
@@ -97,9 +97,6 @@ class CLIPSeg(PretrainedAssociation):
         from transformers import CLIPSegForImageSegmentation
 
         return CLIPSegForImageSegmentation
-
-    def side(self, model: Any) -> int:
-        return int(model.config.vision_config.image_size)
 
     def maps(self, model: Any, pixels: Any, tokens: Any) -> Any:
         count = len(tokens["input_ids"])
@@ -117,9 +114,6 @@ class CLIP(PretrainedAssociation):
 
         return CLIPModel
 
-    def side(self, model: Any) -> int:
-        return int(model.config.vision_config.image_size)
-
     def maps(self, model: Any, pixels: Any, tokens: Any) -> Any:
         states = model.vision_model(pixel_values=pixels).last_hidden_state[0, 1:]
         patches = model.visual_projection(model.vision_model.post_layernorm(states))
@@ -135,9 +129,6 @@ class BLIP(PretrainedAssociation):
         from transformers import BlipForImageTextRetrieval
 
         return BlipForImageTextRetrieval
-
-    def side(self, model: Any) -> int:
-        return int(model.config.vision_config.image_size)
 
     def maps(self, model: Any, pixels: Any, tokens: Any) -> Any:
         states = model.vision_model(pixel_values=pixels).last_hidden_state[0, 1:]

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tgfbench.benchmark.downstream.store import Training, Work
 from tgfbench.benchmark.engines import LocalEngine
 from tgfbench.benchmark.errors import MetricError, TgfbenchError
 from tgfbench.benchmark.images import write_text
+from tgfbench.benchmark.registry import installed_version
 from tgfbench.benchmark.runner import Progress, RunReport, execute, now, provenance
 from tgfbench.metrics.downstream import load_task
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Recipe, Task
@@ -221,7 +221,7 @@ def _facts(evaluation: Evaluation, method: PlannedMethod, seed: int | None) -> d
     """Return what tables say about a work besides its identity and its numbers."""
     sets, run = evaluation.sets, method.test
     made = provenance(run)
-    made["packages"] |= {name: version for name in LIBRARIES if (version := _version(name))}
+    made["packages"] |= {name: version for name in LIBRARIES if (version := installed_version(name))}
     return {
         "board": evaluation.board(),
         "unit": seed_name(seed),
@@ -257,10 +257,3 @@ def _counts(evaluation: Evaluation) -> dict[str, int]:
     if evaluation.task.labels != "boxes":
         counts = {name: count for name, count in counts.items() if not name.endswith("boxes")}
     return counts
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""

@@ -18,7 +18,7 @@ from tgfbench.benchmark.downstream.runner import THREADS, fuse_missing, prepare
 from tgfbench.benchmark.downstream.store import Work
 from tgfbench.benchmark.errors import MAX_NAMED, UsageError, counted, listed
 from tgfbench.benchmark.plan import RunSpec
-from tgfbench.benchmark.session import console, progress_bar, write_boards
+from tgfbench.benchmark.session import console, print_left_out, progress_bar, write_boards
 from tgfbench.methods import resolve_device
 
 MAX_WIDTH = 1000
@@ -52,8 +52,7 @@ def evaluate(
     """
     if not specs:
         raise UsageError("planning", found="no method that can run here", hint="tgfbench doctor")
-    for name, reason in left_out.items():
-        console.print(f"left out {escape(name)}: {escape(reason)}")
+    print_left_out(left_out)
     place = str(resolve_device(device))
     with progress_bar("labels") as progress:
         evaluation = plan_evaluation(request, specs, root, progress)

@@ -12,7 +12,7 @@ from mmseg.models.segmentors.base import BaseSegmentor
 from torch import Tensor, nn
 
 from tgfbench.benchmark.compat import without_loading_bar
-from tgfbench.benchmark.errors import WeightsError
+from tgfbench.benchmark.errors import WeightsError, first_line
 from tgfbench.metrics.downstream.segmentation_loss import CountedCrossEntropy
 
 
@@ -84,7 +84,7 @@ def read_hub_segmenter(folder: Path, classes: Sequence[str] | None = None) -> tu
     try:
         config = AutoConfig.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(doing, found=_first_line(error), expected="a config.json of transformers") from error
+        raise WeightsError(doing, found=first_line(error), expected="a config.json of transformers") from error
     if config.model_type != "segformer":
         raise WeightsError(doing, found=f"model_type {config.model_type!r}", expected="segformer")
     if classes is not None and list(classes) != output_names(config.to_dict()):
@@ -101,7 +101,7 @@ def read_hub_segmenter(folder: Path, classes: Sequence[str] | None = None) -> tu
             network = SegformerForSemanticSegmentation.from_pretrained(folder, **options)
     except Exception as error:  # the libraries below raise anything from OSError to pickle's own
         raise WeightsError(
-            doing, found=_first_line(error), expected="model.safetensors that fits config.json"
+            doing, found=first_line(error), expected="model.safetensors that fits config.json"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -113,7 +113,3 @@ def output_names(config: Mapping[str, Any]) -> list[str]:
     """Return the class names of a configuration in the order of the outputs."""
     named = {int(position): str(name) for position, name in config.get("id2label", {}).items()}
     return [named[position] for position in sorted(named)]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tgfbench.benchmark.errors import counted, listed, suggest
+from tgfbench.benchmark.errors import counted, first_line, listed, suggest
 
 
 @pytest.mark.parametrize("asked", ["QABF", "Qabff", "qab"])
@@ -27,3 +27,8 @@ def test_numbers_and_lists_are_worded_for_one_and_for_many() -> None:
     ]
     assert listed("abc") == "a, b, c"
     assert listed("abc", 2, "; ") == "a; b; … (3 in all)"
+
+
+def test_an_error_of_a_library_is_told_in_a_line_even_where_it_says_nothing() -> None:
+    assert first_line(OSError("\nno such file\n  in the cache")) == "no such file"
+    assert first_line(ValueError()) == "ValueError"
