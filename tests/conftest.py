@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,3 +27,31 @@ def shared() -> Path:
     if not (path / "methods").is_dir():
         pytest.fail(f"TGFBENCH_SHARED={folder} has no folder 'methods'")
     return path
+
+
+@dataclass
+class Done:
+    """What a command left on the terminal."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def tgfbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run a command in an empty folder, without the data of whoever runs the tests."""
+    from tgfbench.benchmark.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("TGFBENCH_DATA", raising=False)
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["tgfbench", *map(str, words)])
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as end:
+            main()
+        return Done(int(end.value.code or 0), stdout.getvalue(), stderr.getvalue())
+
+    return run

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
-import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.dataset_card import card_rows
 from tgfbench.benchmark.images import write_png
 from tgfbench.benchmark.weights import WeightsInfo
@@ -25,33 +21,8 @@ from tgfbench.datasets.degradations.grammar import KINDS
 from tgfbench.datasets.sources import SOURCES, Shared, Source
 from tgfbench.methods.base import MethodInfo
 
-
-@dataclass
-class Done:
-    """What a command left on the terminal."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def tgfbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TGFBENCH_DATA", raising=False)
-
-    def run(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["tgfbench", *map(str, words)])
-        stdout, stderr = io.StringIO(), io.StringIO()
-        with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as end:
-            main()
-        return Done(int(end.value.code or 0), stdout.getvalue(), stderr.getvalue())
-
-    return run
+Command = Callable[..., Any]
+"""The fixture ``tgfbench``."""
 
 
 def blocks(seed: int, *shape: int) -> np.ndarray:

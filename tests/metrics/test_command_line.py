@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tgfbench.benchmark.cli import main
 from tgfbench.benchmark.images import read_infrared, write_png
 from tgfbench.metrics import load_protocol
 from tgfbench.metrics.protocols import PROTOCOLS
@@ -28,30 +24,8 @@ PUBLISHED = {
 """VIFB's names of its metrics."""
 
 
-class Done(NamedTuple):
-    """What a command left on the terminal."""
-
-    code: int
-    said: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def tgfbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["tgfbench", *map(str, words)])
-        said = io.StringIO()
-        with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as end:
-            main()
-        return Done(int(end.value.code or 0), said.getvalue())
-
-    return run
+Command = Callable[..., Any]
+"""The fixture ``tgfbench``."""
 
 
 def stored(folder: Path) -> dict[tuple[str, str, str], float]:
@@ -76,7 +50,7 @@ def test_vifb_reproduces_published_scores(shared: Path, tgfbench: Command, tmp_p
         "--visible", folder / "input" / "VI", "--infrared", folder / "input" / "IR",
     )  # fmt: skip
     # The folders hold more images than the limit asks for; nothing else may be wrong.
-    assert done.said.count("failed in") == 1 and "match no pair" in done.said
+    assert done.stdout.count("failed in") == 1 and "match no pair" in done.stdout
     found = stored(tmp_path / "runs")
     with (folder / "published_scores.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if (row["method"], row["key"], "EN") in found]
@@ -95,20 +69,20 @@ def test_boards_name_their_protocol_and_never_mix_two(tgfbench: Command, tmp_pat
     methods = ("-m", "average,maximum,laplacian-pyramid", "-d", "folder", "--visible", "vi", "--infrared", "ir")
     for protocol in ("film", "vifb"):
         done = tgfbench("run", *methods, "--protocol", protocol)
-        assert done.code == 0, done.said
-        assert f"protocol {protocol}" in done.said
+        assert done.returncode == 0, done.stderr
+        assert f"protocol {protocol}" in done.stdout
     boards = (tmp_path / "runs" / "leaderboard.md").read_text()
     assert [line for line in boards.splitlines() if line.startswith("## ")] == [
         "## folder (test, 2 images), protocol film",
         "## folder (test, 2 images), protocol vifb",
     ]
     one = tgfbench("leaderboard", "--protocol", "VIFB")
-    assert one.code == 0 and "protocol vifb" in one.said and "protocol film" not in one.said
+    assert one.returncode == 0 and "protocol vifb" in one.stdout and "protocol film" not in one.stdout
     both = tgfbench("leaderboard", "--protocol", "film,vifb")
-    assert both.code == 2
-    assert "film and vifb" in both.said and "different conventions" in both.said
+    assert both.returncode == 2
+    assert "film and vifb" in both.stderr and "different conventions" in both.stderr
     unknown = tgfbench("leaderboard", "--protocol", "FLIM")
-    assert unknown.code == 2 and "did you mean film" in unknown.said
+    assert unknown.returncode == 2 and "did you mean film" in unknown.stderr
 
 
 @pytest.mark.parametrize("confidences", ["mat", "csv"])
@@ -130,7 +104,7 @@ def test_textfusion_from_the_command_line(shared: Path, tgfbench: Command, tmp_p
         "--visible", folder / "IVT_test_TNO" / "vis", "--infrared", folder / "IVT_test_TNO" / "ir",
         "--text-references", references, "--confidences", file,
     )  # fmt: skip
-    assert done.code == 0, done.said
+    assert done.returncode == 0, done.stderr
     expected = {
         ("maximum", key, metric): value
         for key, (visible, infrared) in pairs.items()
@@ -149,35 +123,35 @@ def test_textfusion_without_references_says_how_to_give_them(tgfbench: Command, 
     write_png(tmp_path / "ir" / "a.png", np.random.default_rng(1).integers(0, 256, (80, 70), np.uint8))
     done = tgfbench("evaluate", "--fused", "vi", "--name", "a", "-d", "folder", "--visible", "vi", "--infrared", "ir",
                     "--protocol", "textfusion")  # fmt: skip
-    assert done.code == 2 and "--text-references DIR" in done.said and "datasets references" in done.said
+    assert done.returncode == 2 and "--text-references DIR" in done.stderr and "datasets references" in done.stderr
     assert not list(tmp_path.rglob("run.json"))
 
 
 def test_a_folder_without_folders_needs_a_name(tgfbench: Command, tmp_path: Path) -> None:
     (tmp_path / "fused").mkdir()
     done = tgfbench("evaluate", "--fused", "fused")
-    assert done.code == 2 and "--name" in done.said
-    assert tgfbench("evaluate", "--fused", "fused", "--name", " ").code == 2
+    assert done.returncode == 2 and "--name" in done.stderr
+    assert tgfbench("evaluate", "--fused", "fused", "--name", " ").returncode == 2
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_info_prints_what_a_protocol_fixes(tgfbench: Command, protocol: str) -> None:
     done = tgfbench("info", protocol.upper())
-    assert done.code == 0
+    assert done.returncode == 0
     card = PROTOCOLS[protocol]
     for part in (card.title, card.luma, card.resize, *card.metrics):
-        assert part in done.said, part
+        assert part in done.stdout, part
     for use in card.metrics.values():
-        assert all(f"{option}={value}" in done.said for option, value in use.options.items())
+        assert all(f"{option}={value}" in done.stdout for option, value in use.options.items())
 
 
 def test_references_made_for_a_dataset_serve_text_attention(tgfbench: Command, tmp_path: Path) -> None:
     made = tgfbench("datasets", "references", "sample", "--limit", 2, "--out", "references")
-    assert made.code == 0, made.said
-    assert "tgfbench's own way" in made.said and "2 references" in made.said
+    assert made.returncode == 0, made.stderr
+    assert "tgfbench's own way" in made.stdout and "2 references" in made.stdout
     given = ("--text-references", "references", "--confidences", "references/confidences.csv")
     done = tgfbench("run", "-m", "average", "-d", "sample", "--limit", 2, "--protocol", "textfusion", *given)
-    assert done.code == 0, done.said
+    assert done.returncode == 0, done.stderr
     assert len(stored(tmp_path / "runs")) == 2 * 3
     refused = tgfbench("datasets", "references", "sample", "--limit", 2, "--out", "other", "--model", "nowhere")
-    assert refused.code == 2 and "config.json" in refused.said
+    assert refused.returncode == 2 and "config.json" in refused.stderr
