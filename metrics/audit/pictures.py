@@ -101,17 +101,17 @@ def summary(title: str, audits: Sequence[Mapping[str, Any]], labels: Sequence[st
         audits: contents of ``audit.json``, finished.
         labels: a name for each.
     """
-    figure = _figure(13, 2.2 + 0.55 * len(audits), layout="constrained")
+    figure = _figure(13, 1.7 + 0.55 * len(audits), layout="constrained")
     axes = figure.subplots(1, len(_PANELS), sharey=True, squeeze=False)[0]
     for place, (about, chance, colours) in zip(axes, _PANELS, strict=True):
         _bars(place, audits, colours)
         place.axvline(chance, color="#202020", linewidth=0.8, linestyle=":")
         place.set_title(about, size=9)
         place.tick_params(labelsize=8)
-        place.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.06 - 0.3 / len(audits)))
     named = [f"{label}\n{audit['result']['verdict']}" for label, audit in zip(labels, audits, strict=True)]
     axes[0].set_yticks(range(len(audits)), [name.replace("$", r"\$") for name in named])
     axes[0].invert_yaxis()
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=7)
     figure.suptitle(title.replace("$", r"\$"), size=10)
     return _png(figure)
 
