@@ -127,6 +127,19 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
+def share_card(name: str, title: str, citation: str, notes: str = "") -> MetricInfo:
+    """Return the card of a metric of fused images in 0..1, of which more is better."""
+    return MetricInfo(
+        name=name,
+        title=title,
+        higher_is_better=True,
+        range=(0.0, 1.0),
+        needs=("fused",),
+        citation=citation,
+        notes=notes,
+    )
+
+
 class Task(ABC):
     """A downstream task.
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from tgfbench.benchmark.errors import DataError, UsageError, WeightsError, counted
 from tgfbench.benchmark.images import read_visible, write_text
 from tgfbench.metrics.card import MetricInfo
-from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet, Outcome, Progress, Recipe, Task
+from tgfbench.metrics.downstream.base import LabelledImage, LabelledSet, Outcome, Progress, Recipe, Task, share_card
 from tgfbench.metrics.downstream.class_names import match_classes
 from tgfbench.metrics.downstream.recipes import network_file, read_recipe
 from tgfbench.metrics.downstream.ultralytics_library import import_ultralytics
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "detector.safetensors"
 _COCO = "Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014"
+_AT_BEST_F1 = "over all classes together, at the confidence of the highest F1 on the tested images"
 
 
 class DetectionRecipe(Recipe):
@@ -110,48 +111,11 @@ class Detection(Task):
     labels: ClassVar[Literal["boxes", "segmentation"]] = "boxes"
     packages: ClassVar[tuple[str, ...]] = ("ultralytics", "pycocotools")
     metrics: ClassVar[tuple[MetricInfo, ...]] = (
-        MetricInfo(
-            name="AP50",
-            title="Average precision at IoU .50, mean over classes",
-            higher_is_better=True,
-            range=(0, 1),
-            needs=("fused",),
-            citation=_COCO,
-        ),
-        MetricInfo(
-            name="AP50:95",
-            title="Average precision, mean over IoU .50 to .95 and classes",
-            higher_is_better=True,
-            range=(0, 1),
-            needs=("fused",),
-            citation=_COCO,
-        ),
-        MetricInfo(
-            name="AP75",
-            title="Average precision at IoU .75, mean over classes",
-            higher_is_better=True,
-            range=(0, 1),
-            needs=("fused",),
-            citation=_COCO,
-        ),
-        MetricInfo(
-            name="Precision",
-            title="Share of boxes that match a label at IoU .50",
-            higher_is_better=True,
-            range=(0, 1),
-            needs=("fused",),
-            citation=_COCO,
-            notes="over all classes together, at the confidence of the highest F1 on the tested images",
-        ),
-        MetricInfo(
-            name="Recall",
-            title="Share of labels that a box matches at IoU .50",
-            higher_is_better=True,
-            range=(0, 1),
-            needs=("fused",),
-            citation=_COCO,
-            notes="over all classes together, at the confidence of the highest F1 on the tested images",
-        ),
+        share_card("AP50", "Average precision at IoU .50, mean over classes", _COCO),
+        share_card("AP50:95", "Average precision, mean over IoU .50 to .95 and classes", _COCO),
+        share_card("AP75", "Average precision at IoU .75, mean over classes", _COCO),
+        share_card("Precision", "Share of boxes that match a label at IoU .50", _COCO, _AT_BEST_F1),
+        share_card("Recall", "Share of labels that a box matches at IoU .50", _COCO, _AT_BEST_F1),
     )
 
     @classmethod

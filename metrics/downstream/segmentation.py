@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from tgfbench.benchmark.errors import DataError, counted
 from tgfbench.metrics.card import MetricInfo
-from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress, Task
+from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress, Task, share_card
 from tgfbench.metrics.downstream.mmseg_library import import_mmseg, undisturbed
 from tgfbench.metrics.downstream.recipes import read_recipe
 from tgfbench.metrics.downstream.segmentation_networks import HUB_PREFIX, hub_folder
@@ -20,18 +20,7 @@ from tgfbench.metrics.downstream.segmentation_recipe import SegmentationRecipe
 
 _JACCARD = "Everingham et al., The PASCAL Visual Object Classes Challenge: A retrospective, IJCV 2015"
 _LONG = "Long et al., Fully convolutional networks for semantic segmentation, CVPR 2015"
-
-
-def _card(name: str, title: str, citation: str, notes: str) -> MetricInfo:
-    return MetricInfo(
-        name=name,
-        title=title,
-        higher_is_better=True,
-        range=(0.0, 1.0),
-        needs=("fused",),
-        citation=citation,
-        notes=f"{notes} Areas are summed over all test images first. A class without labels is NaN and in no mean.",
-    )
+_SUMMED = "Areas are summed over all test images first. A class without labels is NaN and in no mean."
 
 
 class Segmentation(Task):
@@ -43,10 +32,12 @@ class Segmentation(Task):
     labels: ClassVar[Literal["boxes", "segmentation"]] = "segmentation"
     packages: ClassVar[tuple[str, ...]] = ("mmseg", "mmcv", "mmengine", "ftfy", "transformers")
     metrics: ClassVar[tuple[MetricInfo, ...]] = (
-        _card("mIoU", "Mean IoU with background", _JACCARD, "Class 0 counts, unless the dataset ignores it."),
-        _card("mIoU-fg", "Mean IoU without background", _JACCARD, "Class 0 does not count."),
-        _card("mAcc", "Mean class accuracy", _LONG, "Class 0 counts, unless the dataset ignores it."),
-        _card("aAcc", "Pixel accuracy", _LONG, "Class 0 counts, unless the dataset ignores it."),
+        share_card(
+            "mIoU", "Mean IoU with background", _JACCARD, f"Class 0 counts, unless the dataset ignores it. {_SUMMED}"
+        ),
+        share_card("mIoU-fg", "Mean IoU without background", _JACCARD, f"Class 0 does not count. {_SUMMED}"),
+        share_card("mAcc", "Mean class accuracy", _LONG, f"Class 0 counts, unless the dataset ignores it. {_SUMMED}"),
+        share_card("aAcc", "Pixel accuracy", _LONG, f"Class 0 counts, unless the dataset ignores it. {_SUMMED}"),
     )
 
     @classmethod
