@@ -148,7 +148,7 @@ class _Stream(NamedTuple):
     image: Tensor
     features: tuple[Tensor, Tensor]
     projected: tuple[Tensor, Tensor]
-    conv: tuple[Tensor, Tensor | None]
+    conv: tuple[Tensor, Tensor]
     output: tuple[Tensor, Tensor]
     expand: tuple[Tensor, Tensor]
     contract: tuple[Tensor, Tensor]
@@ -176,6 +176,7 @@ def _stream(
     rebias = rebias_weight[:, 0] * mean + rebias_bias
     normed_weight, normed_bias = fold_affine(projection[0], projection[1], scale, shift)
     out_weight, out_bias = _affine(output)
+    assert conv.bias is not None
 
     def ready(matrix: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
         return matrix.to(dtype).t().contiguous(), summand.to(dtype)
@@ -184,7 +185,7 @@ def _stream(
         image=padded,
         features=ready(weight, bias),
         projected=ready(normed_weight @ weight, normed_weight @ bias + normed_bias),
-        conv=(conv.weight, conv.bias),
+        conv=(conv.weight.detach(), conv.bias.detach()),
         output=ready(out_weight * rescale[:, None], out_bias * rescale + rebias),
         expand=ready(*_affine(_conv(feed_forward, 0))),
         contract=ready(*_affine(_conv(feed_forward, 2))),

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from tgfbench.benchmark.errors import UsageError, WeightsError
 from tgfbench.benchmark.images import write_png
+from tgfbench.benchmark.profile import _uncounted
 from tgfbench.benchmark.weights import WeightsInfo, folder_of, sha256_of
 from tgfbench.methods import METHODS, FusionBatch, FusionMethod, MethodInfo, create_method, load_method, resolve_device
 from tgfbench.methods.baselines import LaplacianPyramid
@@ -112,6 +114,13 @@ def test_runs_under_autocast(method: FusionMethod) -> None:
         rounded = method.fuse(batch())
     assert rounded.dtype == torch.float32
     assert (rounded - exact).abs().mean() < 0.02
+
+
+def test_costs_can_be_counted(method: FusionMethod) -> None:
+    exact = method.fuse(batch())
+    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=_uncounted()) as counter:
+        assert torch.equal(method.fuse(batch()), exact)
+    assert counter.get_total_flops() > 0 or "native" not in method.info.tags
 
 
 def test_provenance_is_json(method: FusionMethod) -> None:
