@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tgfbench.benchmark.errors import counted, listed
+from tgfbench.benchmark.errors import MAX_NAMED, counted, listed
 from tgfbench.leaderboards.evidence import Evidence, gather_evidence
 from tgfbench.leaderboards.frames import clean_metrics, clean_runs, clean_scores
 from tgfbench.leaderboards.grouping import Group, group_runs, unit_of
@@ -297,7 +297,7 @@ def _means(
             notes.append(f"{title}: n/a for every row, undefined on {dropped}")
         elif not kept.all():
             notes.append(
-                f"{title}: undefined on {dropped} for every row ({listed(names[~kept])}), "
+                f"{title}: undefined on {dropped} for every row ({listed(names[~kept], MAX_NAMED)}), "
                 f"the mean is over the other {int(kept.sum())}"
             )
         absent = sorted(labels[row] for row in range(len(labels)) if not measured[row, column])
@@ -310,7 +310,7 @@ def _means(
             lacking = own & ~finite[row, column]
             if lacking.any() or not own.any():
                 bad = f"{int(lacking.sum())} of {counted(int(owned[row].sum()), unit)}"
-                which = "" if lacking.all() else f" ({listed(names[lacking])})"
+                which = "" if lacking.all() else f" ({listed(names[lacking], MAX_NAMED)})"
                 notes.append(f"{title}: n/a for {labels[row]}, no finite value on {bad}{which}")
             else:
                 # One contiguous sum per row: its last bit does not depend on which other rows are on the board.

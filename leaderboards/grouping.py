@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from tgfbench.benchmark.errors import counted, listed
+from tgfbench.benchmark.errors import MAX_NAMED, counted, listed
 from tgfbench.leaderboards.frames import options_of
 
 _SEED = re.compile(r"seed \d+")
@@ -226,7 +226,7 @@ def _missing(group: Group) -> tuple[int, str]:
     number = group.asked - len(group.keys)
     names = sorted(set(group.expected) - set(group.keys))
     unnamed = number - len(names)
-    parts = [listed(names)] if names else []
+    parts = [listed(names, MAX_NAMED)] if names else []
     parts += [f"{unnamed} that no run has scored"] if unnamed > 0 else []
     return number, " and ".join(parts)
 

@@ -394,3 +394,14 @@ def test_one_pair_of_neighbours_differs_and_several_differ(store):
         store.run(method, {"EN": scores})
     (board,) = build_boards(*store.frames)
     assert findings(board)[0].startswith("Of 2 pairs of neighbours over 1 metric, 1 differs significantly")
+
+
+def test_of_many_images_a_note_names_the_first_and_counts_the_rest(store):
+    nothing = [NAN] * 8
+    store.run("whole", {"EN": [1.0] * 20, "CC": [*nothing, *[1.0] * 12]})
+    store.run("half", {"EN": [1.0] * 10 + [None] * 10, "CC": [*nothing, 1.0, 1.0] + [None] * 10})
+    main, _ = build_boards(*store.frames)
+    first = ", ".join(f"test-{number:04d}" for number in range(10, 15))
+    assert f"not ranked: half: 10 of 20 images missing ({first}, … (10 in all))" in main.notes
+    undefined = ", ".join(f"test-{number:04d}" for number in range(5))
+    assert any(f"every row ({undefined}, … (8 in all))" in note for note in main.notes)
