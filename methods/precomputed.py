@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tgfbench.benchmark.errors import DataError, UsageError, suggest
+from tgfbench.benchmark.errors import DataError, UsageError, counted, suggest
 from tgfbench.benchmark.images import IMAGE_SUFFIXES, images_by_stem, read_visible
 from tgfbench.benchmark.weights import Checkpoint, sha256_of
 from tgfbench.methods.base import FusionBatch, FusionMethod, MethodInfo
@@ -93,7 +93,7 @@ class Precomputed(FusionMethod):
         if path is None:
             raise DataError(
                 f"reading the fused image of {key} from {self.folder}",
-                found=f"no such file among {len(self.files)} images",
+                found=f"no such file among {counted(len(self.files))}",
                 expected=f"{key}.png (or another of {', '.join(IMAGE_SUFFIXES)})",
                 hint=suggest(key, self.files),
             )

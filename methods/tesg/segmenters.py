@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tgfbench.benchmark.compat import ensure_torchvision
-from tgfbench.benchmark.errors import WeightsError
+from tgfbench.benchmark.compat import ensure_torchvision, without_loading_bar
+from tgfbench.benchmark.errors import WeightsError, first_line
 from tgfbench.methods.base import FusionBatch
 from tgfbench.methods.tesg.sig import MaskSource, things
 
@@ -62,9 +62,10 @@ class Segmenter(MaskSource):
     def fetch(self, read: Callable[..., Loaded], place: str) -> Loaded:
         """Call a ``from_pretrained`` on local files only."""
         try:
-            return read(place, local_files_only=True)
+            with without_loading_bar():
+                return read(place, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise self._absent(f"{place}: {str(error).splitlines()[0]}") from error
+            raise self._absent(f"{place}: {first_line(error)}") from error
 
     def describe(self) -> dict[str, Any]:
         return {"mask_source": self.name, "mask_weights": self.places()}
