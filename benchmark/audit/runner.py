@@ -107,13 +107,14 @@ def audit(
         finally:
             # Also after Ctrl-C: the journal alone would do, a tidy file is better.
             store.save(keys)
-        store.save_failures(report.failures)
+        if overwrite != "never":
+            store.save_failures(report.failures)
         if missing:
             _draw(planned, [key for key in _pictured(planned) if key in done and key in missing])
         samples = [done[key] for key in keys if key in done]
         if samples:
             report.audit = judge(samples, planned.planned.method.info.text_use)
-            result = _as_json(report.audit, report.failures)
+            result = _as_json(report.audit, len(keys) - len(samples))
             if content.get("result") != result:
                 store.write_json({**content, "result": result})
     report.seconds = time.perf_counter() - started
@@ -263,7 +264,7 @@ def _generator(seed: int, key: str) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
-def _as_json(result: Audit, failures: Mapping[str, str]) -> dict[str, Any]:
+def _as_json(result: Audit, left_out: int) -> dict[str, Any]:
     """Return a result as JSON; numbers that do not exist are null."""
 
     def number(value: float | None) -> float | None:
@@ -275,7 +276,7 @@ def _as_json(result: Audit, failures: Mapping[str, str]) -> dict[str, Any]:
         "remarks": list(result.remarks),
         "images": result.images,
         "objects": result.objects,
-        "failed": len(failures),
+        "left_out": left_out,
         "estimates": {
             name: {
                 "value": number(found.value), "low": number(found.low), "high": number(found.high),

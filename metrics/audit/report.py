@@ -159,8 +159,8 @@ def _justification(content: Content, label: str) -> list[str]:
     head = f"**{label}** (audit {content['id']}"
     head += ", project-trained weights" if content["weights_origin"] == "project" else ""
     head += f"): {result['verdict']}."
-    left_out = result["failed"]
-    failed = [f"- {counted(left_out, 'sample')} failed, left out of these numbers"] if left_out else []
+    left_out = result.get("left_out", 0)
+    failed = [f"- {counted(left_out, 'sample')} failed or not done, left out of these numbers"] if left_out else []
     said = [f"- {_escaped(text)}" for text in (*result["reasons"], *result["remarks"])]
     return [head, "", *said, *failed, ""]
 

@@ -299,8 +299,14 @@ def test_a_sample_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> No
     scenes = Scenes(SampleDataset(count=3, width=96, height=72))
     report = audit(plan(Fails, scenes, tmp_path))
     assert set(report.failures) == {"test-0001"}
-    assert "on purpose" in (report.store.folder / "failures.csv").read_text()
+    failures = report.store.folder / "failures.csv"
+    assert "on purpose" in failures.read_text()
     assert report.measured == 2
+    judged = report.store.read_json()["result"]
+    assert judged["left_out"] == 1
+    audit(plan(Fails, scenes, tmp_path), overwrite="never")
+    assert failures.is_file(), "who only judges forgets no failure"
+    assert report.store.read_json()["result"] == judged
 
 
 def test_the_prompt_on_which_a_method_fails_is_named(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def content(result: Audit, name: str, **identity: Any) -> dict[str, Any]:
         statistic: {name: None if number is None or np.isnan(number) else number for name, number in asdict(e).items()}
         for statistic, e in result.estimates.items()
     }
-    stored = {**asdict(result), "verdict": result.verdict.value, "estimates": estimates, "failed": 0}
+    stored = {**asdict(result), "verdict": result.verdict.value, "estimates": estimates, "left_out": 0}
     return {"id": name, "identity": own, "weights_origin": "project", "result": stored}
 
 
