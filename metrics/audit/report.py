@@ -103,7 +103,7 @@ def render_markdown(audits: Sequence[Content]) -> str:
         groups.setdefault(_group(content), []).append(content)
     for (*_, fingerprint, _, masks), members in groups.items():
         lines += [f"## {title_of(members[0])}", ""]
-        lines += [f"Masks handed to the methods: {masks}. Content {fingerprint[:12]}.", ""]
+        lines += [f"Masks handed to the methods: {masks}. Data fingerprint: {fingerprint[:12]}.", ""]
         labels = [_escaped(label) for label in labels_of(members)]
         lines += _table(members, labels)
         for content, label in zip(members, labels, strict=True):
