@@ -9,16 +9,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tgfbench.benchmark.engines import Outcome, Work
 from tgfbench.benchmark.errors import DataError, MetricError, PluginError, UsageError
 from tgfbench.benchmark.images import read_visible, write_png
-from tgfbench.benchmark.plan import DatasetRequest, MethodRequest, ProtocolRequest, RunSpec, expand_methods, plan_runs
+from tgfbench.benchmark.plan import (
+    DatasetRequest,
+    MethodRequest,
+    PlannedRun,
+    ProtocolRequest,
+    RunSpec,
+    expand_methods,
+    plan_runs,
+)
 from tgfbench.benchmark.runner import RunReport, code_of, execute
 from tgfbench.benchmark.store import Run, find_runs
 from tgfbench.methods import METHODS
@@ -81,6 +90,26 @@ def test_a_run_stores_what_the_contract_says(go: Go) -> None:
     assert content["metrics"]["correct"].keys() == {"EN", "SD"}
     assert content["provenance"]["packages"]["torch"]
     assert content["finished_at"]
+
+
+class Slow:
+    """An engine that needs long for its first image, as methods do that load something then."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = seconds
+
+    def process(self, planned: PlannedRun, works: Sequence[Work]) -> Iterator[Outcome]:
+        yield from (Outcome(work.key, seconds=took) for work, took in zip(works, self.seconds, strict=False))
+
+
+@pytest.mark.parametrize(("seconds", "typical"), [((16.0, 0.5), 0.5), ((16.0, 0.5, 0.6), 0.6), ((16.0,), 16.0)])
+def test_the_first_image_does_not_decide_the_time_per_image(
+    tmp_path: Path, seconds: tuple[float, ...], typical: float
+) -> None:
+    protocol = ProtocolRequest("correct", ("EN",))
+    spec = RunSpec(DatasetRequest("stub-pairs"), MethodRequest("stub-mean", device="cpu"), (protocol,))
+    report = execute(plan_runs([spec], tmp_path)[0], engine=Slow(*seconds))
+    assert json.loads((report.folder / "run.json").read_text())["fuse_seconds"] == typical
 
 
 def test_the_second_call_computes_nothing_and_changes_nothing(go: Go) -> None:
