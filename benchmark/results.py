@@ -50,7 +50,8 @@ def store_frames(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     runs, (audits, audit_scores) = find_runs(root), audit_rows(root)
     works, work_scores, work_metrics = downstream_rows(root)
     if not runs and not audits and not works:
-        raise UsageError(f"reading the store {root}", found="no run", hint="tgfbench run -m tesg,baselines -d sample")
+        hint = f"tgfbench run -m tesg,baselines -d sample --out {root}"
+        raise UsageError(f"reading the store {root}", found="no run", hint=hint)
     run_rows, parts = audits + works, [_score_part(audit_scores), _score_part(work_scores)]
     for run in runs:
         content = run.read_json()

@@ -48,7 +48,7 @@ def store_scores(file: Path, root: Path, *, dataset: str, split: str, protocol: 
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DataError(doing, found=f"{type(error).__name__}: {error}", expected="a CSV file") from error
+        raise DataError(doing, found=f"{type(error).__name__}: {error}".strip(), expected="a CSV file") from error
     missing = {"key", "metric", "value"} - set(table.columns)
     if missing or table.empty:
         found = f"no column {', '.join(sorted(missing))}" if missing else "no line"

@@ -166,7 +166,7 @@ def make_folder(folder: Path, doing: str) -> None:
 
 
 def _get(info: DatasetInfo) -> str:
-    return f"get it from {info.source} with `tgfbench datasets download {info.name}`"
+    return f"get it with `tgfbench datasets download {info.name}` (source: {info.source})"
 
 
 def _same(name: str, other: str) -> bool:

@@ -193,7 +193,7 @@ def test_a_pair_of_two_sizes_costs_exit_code_1_an_unpaired_file_does_not(tmp_pat
         (["run", "-m", "average", "--limit", "0"], "--limit"),
         (["run", "-m", "tesg", "--weights", "absent.pt"], "absent.pt"),
         (["evaluate", "--fused", "absent", "--name", "x"], "absent"),
-        (["leaderboard", "--out", "absent"], "tgfbench run"),
+        (["leaderboard", "--out", "absent"], "tgfbench run -m tesg,baselines -d sample --out absent\n"),
         (["info", "nothing"], "available: "),
         (["new-method", "My Net", "--dir", "x"], "lower case"),
         (["new-method", "average", "--dir", "x"], "belongs to tgfbench"),

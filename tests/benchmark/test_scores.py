@@ -61,6 +61,7 @@ def test_a_file_without_methods_needs_a_name(tmp_path):
         ("key,method,metric,value\na,m,EN,1\na,m,entropy,1\n", "line 3: a a second time"),
         ("key,method,metric,value\na,m,Nonsense,1\n", "Nonsense"),
         ("", "CSV file"),
+        ("a,b\nc,d\ne,f,g\n", "saw 3\n  expected: a CSV file"),
     ],
 )
 def test_a_bad_table_is_refused_and_stores_nothing(tmp_path, text, words):

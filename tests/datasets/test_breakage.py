@@ -180,7 +180,7 @@ def test_no_root_says_what_is_expected(name: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UsageError, match="TGFBENCH_DATA") as caught:
         load_dataset(name)
     assert f"{name}/" in caught.value.expected
-    assert "get it from" in caught.value.hint
+    assert f"get it with `tgfbench datasets download {name}` (source: " in caught.value.hint
 
 
 @pytest.mark.parametrize(
