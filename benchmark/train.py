@@ -206,6 +206,8 @@ class _Run:
         if different:
             found = ", ".join(f"{name} was {stored['request'].get(name)!r}, now {wanted[name]!r}" for name in different)
             raise UsageError(doing, found=found, expected="the same request", hint="choose another folder (--out)")
+        for cut_off in self.request.out.glob(".*.part"):  # files that a kill kept from being written whole
+            cut_off.unlink()
         load_strict(network, stored["model"], self.checkpoint)
         optimiser.load_state_dict(stored["optimiser"])
         return stored["step"], stored["history"]

@@ -114,7 +114,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, monkeypatch: 
     stored, _ = read_checkpoint(tmp_path / "parts/checkpoint.pt")
     assert stored["step"] == 5
     monkeypatch.setattr(training, "_step", step)
+    (tmp_path / "parts/.checkpoint.pt.abc.part").write_bytes(b"cut off by a kill")
     parts = train(request(tmp_path / "parts", resume=True), progress=False)
+    assert not list((tmp_path / "parts").glob(".*"))
     assert parts.history == whole.history
     assert parts.curve_csv.read_bytes() == whole.curve_csv.read_bytes()
     for name, value in state(whole.weights).items():
