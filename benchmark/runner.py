@@ -14,13 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tgfbench.benchmark.engines import Engine, LocalEngine, Outcome, Work
 from tgfbench.benchmark.errors import MAX_NAMED, counted, listed
 from tgfbench.benchmark.plan import Overwrite, PlannedRun
 from tgfbench.benchmark.registry import installed_version
 from tgfbench.benchmark.store import Run
+
+if TYPE_CHECKING:
+    from tgfbench.methods.base import FusionMethod
 
 RECORDED_PACKAGES = ("tgfbench", "torch", "numpy", "opencv-python-headless", "scipy", "pillow", "transformers")
 
@@ -88,7 +91,7 @@ def execute(
         works = [work for work in _missing(planned, run) if only is None or work.key in only]
         content = {**run.read_json(), "identity": planned.identity, **planned.facts}
         content["metrics"] = {**content.get("metrics", {}), **versions}
-        _note_code(planned, content, report)
+        report.warnings += note_code(planned.method, content, "these images were made" if planned.run.images else None)
         if planned.text_references_hash:
             content["text_references"] = planned.text_references_hash
         orders = {name: list(metrics) for name, metrics in content["metrics"].items()}
@@ -138,19 +141,28 @@ def _prepare(planned: PlannedRun, overwrite: Overwrite, report: RunReport) -> di
     return versions
 
 
-def _note_code(planned: PlannedRun, content: dict[str, Any], report: RunReport) -> None:
-    """Keep what code a plugin's images were made with, and warn where it has changed since.
+def note_code(method: FusionMethod, content: dict[str, Any], since: str | None) -> list[str]:
+    """Keep what code a plugin's results were made with, and warn where it has changed since.
 
     It is no part of the identity: a comment changes the code and not the images, and only the author knows which.
+
+    Args:
+        method: the plugin, or a method of this package, which has a version instead.
+        content: of ``run.json`` or ``audit.json``; the code is kept in it.
+        since: what was done with the code that is kept, None if nothing.
+
+    Returns:
+        The warnings.
     """
-    code = code_of(type(planned.method))
-    if planned.run.images and content.get("code", code) != code:
-        report.warnings.append(
-            f"the code of {planned.method.info.name} has changed since these images were made: --overwrite always "
-            "makes them again, another `version` in its card starts another run"
-        )
-    elif code:
+    code = code_of(type(method))
+    if since and content.get("code", code) != code:
+        return [
+            f"the code of {method.info.name} has changed since {since}: --overwrite always starts anew, another "
+            "`version` in its card gives new results beside the old"
+        ]
+    if code:
         content["code"] = code
+    return []
 
 
 def code_of(cls: type) -> str:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,7 +25,7 @@ from tgfbench.benchmark.audit.store import AuditFolder
 from tgfbench.benchmark.engines import compute_alone, message_of
 from tgfbench.benchmark.errors import MethodError
 from tgfbench.benchmark.plan import Overwrite
-from tgfbench.benchmark.runner import Progress, code_of, provenance
+from tgfbench.benchmark.runner import Progress, note_code, provenance
 from tgfbench.metrics.audit.measures import Evidence, SampleMeasures, measure_sample
 from tgfbench.metrics.audit.movement import jittered
 from tgfbench.metrics.audit.prompts import Prompt, by_key, write_prompts
@@ -92,7 +92,7 @@ def audit(
             store.forget()
         content = {**store.read_json(), "identity": planned.identity, **planned.planned.facts}
         done = store.load(keys)
-        _note_code(planned, content, done, report)
+        report.warnings += note_code(planned.planned.method, content, "it was audited" if done else None)
         undrawn = [key for key in _pictured(planned) if not store.picture_path(key).is_file()]
         missing = [key for key in keys if key not in done or key in undrawn] if overwrite != "never" else []
         if missing and planned.request.model is not None:
@@ -119,21 +119,6 @@ def audit(
                 store.write_json({**content, "result": result})
     report.seconds = time.perf_counter() - started
     return report
-
-
-def _note_code(
-    planned: PlannedAudit, content: dict[str, Any], done: Mapping[str, SampleMeasures], report: AuditReport
-) -> None:
-    """Keep what code a plugin was audited with, and warn where it has changed since; as ``runner.execute`` does."""
-    method = planned.planned.method
-    code = code_of(type(method))
-    if done and content.get("code", code) != code:
-        report.warnings.append(
-            f"the code of {method.info.name} has changed since it was audited: --overwrite always audits it again, "
-            "another `version` in its card starts another audit"
-        )
-    elif code:
-        content["code"] = code
 
 
 def _measure(

@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tgfbench.benchmark.audit import runner
 from tgfbench.benchmark.audit.controls import CONTROLS, BoostsNamed, Control, IgnoresText
 from tgfbench.benchmark.audit.plan import AuditRequest, PlannedAudit, Scenes
 from tgfbench.benchmark.audit.results import picture_frame
@@ -344,7 +343,7 @@ class Rewritten(IgnoresText):
 
 def test_a_plugin_whose_code_has_changed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan(Rewritten, Scenes(SampleDataset(count=1, width=96, height=72)), tmp_path, pictures=0)
-    monkeypatch.setattr(runner, "code_of", lambda cls: f"code {cls.revision}")
+    monkeypatch.setattr("tgfbench.benchmark.runner.code_of", lambda cls: f"code {cls.revision}")
     assert audit(planned).warnings == []
     assert audit(planned).warnings == []
     Rewritten.revision = 2
