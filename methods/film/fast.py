@@ -49,7 +49,10 @@ class FastFILM(FastNetwork[FILMNetwork]):
         """Return (H, W)."""
         network, rows = self.reference, self._strip(visible)
         first, *others = network.stages
-        a, b = (_branch(first, x, self.see(x, image), text, rows) for x, image in (("A", infrared), ("B", visible)))
+        a, b = (
+            _branch(first, x, self.see(x, image), text, rows, keep=True)
+            for x, image in (("A", infrared), ("B", visible))
+        )
         for stage in others:
             a, b = (_branch(stage, x, _seen(stage, x, image, rows), text, rows) for x, image in (("A", a), ("B", b)))
         x = torch.cat([a, b], dim=-1)
@@ -89,22 +92,25 @@ def _seen(stage: Stage, x: str, image: Tensor, rows: int) -> tuple[Tensor, Tenso
     return features, grid.t().reshape(-1, width), F.linear(grid, stage.part(f"conv{x}2").weight.flatten(1))
 
 
-def _branch(stage: Stage, x: str, seen: tuple[Tensor, Tensor, Tensor], text: Tensor, rows: int) -> Tensor:
-    """Return (H, W, C) of branch ``x`` of a stage from what ``_seen`` returned and a text (L, D)."""
+def _branch(
+    stage: Stage, x: str, seen: tuple[Tensor, Tensor, Tensor], text: Tensor, rows: int, *, keep: bool = False
+) -> Tensor:
+    """Return (H, W, C) of branch ``x`` of a stage from a text (L, D) and what was seen, which is overwritten or kept."""
     features, tokens, grid = seen
+    out = torch.empty_like(features) if keep else features
+    grid = grid.clone() if keep else grid
     second, third = (float(stage.part(f"prelu{x}{number}").weight) for number in (2, 3))
     weights = mean_answer(stage.part(f"cross_attention{x}1").multihead_attn, text, tokens)
     weights = F.normalize(weights, p=1, dim=-1, eps=1e-12)
 
     join = stage.part(f"conv{x}3")
     own, guided = join.weight.flatten(1).chunk(2, dim=1)
-    grid = grid.unflatten(0, (-1, len(weights))) * weights[:, None]
+    grid = grid.unflatten(0, (-1, len(weights))).mul_(weights[:, None])
     grid = F.leaky_relu_(grid.add_(stage.part(f"conv{x}2").bias), second)
     grid = F.linear(grid, guided, join.bias).view(*GRID, -1)
 
     sides = zip(features.shape[:2], GRID, strict=True)
     from_rows, from_columns = (nearest_indices(cells, side, grid.device) for side, cells in sides)
-    out = torch.empty_like(features)
     for start, stop in strips(len(features), rows):
         strip = grid.index_select(0, from_rows[start:stop]).index_select(1, from_columns)
         strip += F.linear(features[start:stop], own + guided)
