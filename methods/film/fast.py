@@ -95,7 +95,7 @@ def _seen(stage: Stage, x: str, image: Tensor, rows: int) -> tuple[Tensor, Tenso
 def _branch(
     stage: Stage, x: str, seen: tuple[Tensor, Tensor, Tensor], text: Tensor, rows: int, *, keep: bool = False
 ) -> Tensor:
-    """Return (H, W, C) of branch ``x`` of a stage from a text (L, D) and what was seen, which is overwritten or kept."""
+    """Return (H, W, C) of branch ``x`` of a stage from a text (L, D) and what was seen, overwritten unless kept."""
     features, tokens, grid = seen
     out = torch.empty_like(features) if keep else features
     grid = grid.clone() if keep else grid
