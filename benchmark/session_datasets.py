@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from tgfbench.benchmark.errors import MAX_LISTED, DataError, UsageError, counted
+from tgfbench.benchmark.errors import MAX_LISTED, MAX_NAMED, DataError, UsageError, counted, listed
+from tgfbench.benchmark.images import IMAGE_SUFFIXES
 from tgfbench.benchmark.records import write_table
 from tgfbench.benchmark.session import console, print_failures, progress_bar
 from tgfbench.datasets import DATASETS, load_dataset
@@ -149,10 +150,23 @@ def caption_dataset(request: DatasetRequest, model: str, out: Path | None, optio
 
 
 def make_references(request: DatasetRequest, model: str, text: str, device: str, out: Path) -> bool:
-    """Make text-guided reference images and confidences of a dataset; returns True if every pair got them."""
+    """Make text-guided reference images and confidences of a dataset; returns True if every pair got them.
+
+    Raises:
+        UsageError: there are other images in ``out``, which might be the dataset's own.
+    """
     from tgfbench.metrics.association import LabelAssociation, load_association
     from tgfbench.metrics.text_reference import CONFIDENCES, make_text_reference, phrases, write_text_references
 
+    if out.is_dir() and not (out / CONFIDENCES).is_file():
+        others = [path.name for path in sorted(out.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+        if others:
+            raise UsageError(
+                "reading --out",
+                found=f"a folder with other images ({listed(others, MAX_NAMED)}): {out}",
+                expected=f"a new folder, or one of earlier references, with {CONFIDENCES}",
+                hint="another --out",
+            )
     dataset = request.open()
     classes = dataset.info.classes
     pretrained = None if model == "labels" else load_association(model, device)

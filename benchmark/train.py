@@ -26,7 +26,7 @@ from torch import nn
 from tgfbench.benchmark.crops import CropPool, Source
 from tgfbench.benchmark.errors import MethodError, UsageError
 from tgfbench.benchmark.images import write_atomically, write_text
-from tgfbench.benchmark.weights import load_strict, read_checkpoint, sha256_of
+from tgfbench.benchmark.weights import load_strict, read_checkpoint, sha256_of, write_checkpoint
 from tgfbench.methods import METHODS, resolve_device
 from tgfbench.methods.objective import Objective, TrainingBatch
 
@@ -225,10 +225,7 @@ class _Run:
             "history": history,
             "request": {**self.request.decisive, **self.objective.card()},
         }
-        # Through memory: what torch says of a full disk does not name it.
-        stored = io.BytesIO()
-        torch.save(content, stored)
-        write_atomically(self.checkpoint, lambda file: file.write(stored.getbuffer()))
+        write_checkpoint(self.checkpoint, content)
         table = io.StringIO()
         writer = csv.DictWriter(table, fieldnames=list(history[-1]) if history else ["step"], lineterminator="\n")
         writer.writeheader()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import pickle
 import re
@@ -181,6 +182,25 @@ def verified(path: Path, info: WeightsInfo) -> str:
             f"checking {path}", found=f"sha256 {digest}", expected=f"sha256 {info.sha256}", hint="fetch the file again"
         )
     return digest
+
+
+def write_checkpoint(path: Path, content: object) -> None:
+    """Write a file that ``read_checkpoint`` reads, atomically.
+
+    Args:
+        path: its folder is made.
+        content: tensors in dicts and lists, strings and numbers.
+
+    Raises:
+        OSError: no room; a write by torch itself would not say so.
+    """
+    import torch
+
+    from tgfbench.benchmark.images import write_atomically
+
+    stored = io.BytesIO()
+    torch.save(content, stored)
+    write_atomically(path, lambda file: file.write(stored.getbuffer()))
 
 
 def read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:

@@ -122,11 +122,12 @@ def _contrast(image: np.ndarray) -> np.ndarray:
 
 
 def write_text_references(folder: Path, made: Mapping[str, TextReference]) -> None:
-    """Write reference images and ``confidences.csv`` as ``read_text_references`` reads them."""
-    for key, found in made.items():
-        write_png(folder / f"{key}.png", found.reference)
+    """Write ``confidences.csv`` and reference images as ``read_text_references`` reads them."""
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(
         [("key", "confidence"), *((key, repr(found.confidence)) for key, found in made.items())]
     )
+    # First: it marks the folder as one of references.
     write_text(folder / CONFIDENCES, table.getvalue())
+    for key, found in made.items():
+        write_png(folder / f"{key}.png", found.reference)

@@ -23,8 +23,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
 from tgfbench.benchmark.errors import UsageError
-from tgfbench.benchmark.images import write_atomically
-from tgfbench.benchmark.weights import read_checkpoint
+from tgfbench.benchmark.weights import read_checkpoint, write_checkpoint
 from tgfbench.metrics.downstream.base import LabelledSet, Progress
 from tgfbench.metrics.downstream.detector import Detector, build_detector, load_detector, read_architecture
 from tgfbench.metrics.downstream.ultralytics_library import logging_to
@@ -237,7 +236,7 @@ class _Training(DetectionTrainer):
             "updates": self.ema.updates,
             "optimizer": self.optimizer.state_dict(),
         }
-        write_atomically(self._folder / STATE, lambda file: torch.save(state, file))
+        write_checkpoint(self._folder / STATE, state)
         return True
 
     def resume_training(self, ckpt: Any) -> None:

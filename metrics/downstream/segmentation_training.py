@@ -13,7 +13,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from tgfbench.benchmark.errors import UsageError, WeightsError, counted
-from tgfbench.benchmark.weights import load_strict, read_checkpoint
+from tgfbench.benchmark.weights import load_strict, read_checkpoint, write_checkpoint
 from tgfbench.metrics.downstream.base import LabelledSet, Outcome, Progress
 from tgfbench.metrics.downstream.class_names import match_classes
 from tgfbench.metrics.downstream.segmentation_data import labelled, test_loader, training_loader
@@ -108,9 +108,7 @@ def train(
             "seed": seed,
             "state_dict": {key: value.detach().cpu() for key, value in trained.state_dict().items()},
         }
-    partial = finished.with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(finished)
+    write_checkpoint(finished, content)
     state.unlink(missing_ok=True)
     return finished
 

@@ -155,3 +155,15 @@ def test_references_made_for_a_dataset_serve_text_attention(tgfbench: Command, t
     assert len(stored(tmp_path / "runs")) == 2 * 3
     refused = tgfbench("datasets", "references", "sample", "--limit", 2, "--out", "other", "--model", "nowhere")
     assert refused.returncode == 2 and "config.json" in refused.stderr
+
+
+def test_references_replace_references_and_nothing_else(tgfbench: Command, tmp_path: Path) -> None:
+    own = tmp_path / "vi" / "test-0000.png"
+    own.parent.mkdir()
+    own.write_bytes(b"an image of the dataset")
+    make = ("datasets", "references", "sample", "--limit", 1, "--out")
+    refused = tgfbench(*make, "vi")
+    assert refused.returncode == 2
+    assert "test-0000.png" in refused.stderr and "confidences.csv" in refused.stderr
+    assert own.read_bytes() == b"an image of the dataset"
+    assert [tgfbench(*make, "references").returncode for _ in range(2)] == [0, 0]
