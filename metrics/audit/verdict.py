@@ -197,7 +197,7 @@ def _local(found: dict[str, Estimate], said: _Argument) -> bool:
     p_values = {name: _p(found, name) for name in tests}
     said.reasons.append(
         f"the named object's share of the change is {_shown(found['energy / area'])} times its share of the area, and "
-        f"greater than under other words by {_shown(found['specificity'])}; "
+        f"its difference to that under other words {_shown(found['specificity'])}; "
         + ", ".join(f"p = {p:.2g} ({name})" for name, p in p_values.items())
     )
     # All of them must hold, so that each is tested at the full level.
