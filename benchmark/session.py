@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tgfbench.benchmark.runner import Progress as ProgressCallback
+    from tgfbench.datasets.base import Problem
 
 UNUSABLE = ("size-mismatch", "unreadable")
 """Problems of a dataset that cost a pair; unpaired files and odd labels are worth a note only."""
@@ -329,15 +330,18 @@ def _print_sizes(planned_runs: Sequence[PlannedRun]) -> None:
         seen.add(id(dataset))
         problems = f", {counted(len(dataset.problems), 'problem')}" if dataset.problems else ""
         console.print(f"{dataset.info.name}: {counted(len(dataset), 'pair')} of split {dataset.split}{problems}")
-        # Those that cost a pair first: the rest is worth a note only.
-        named = [str(p) for p in sorted(dataset.problems, key=lambda problem: problem.kind not in UNUSABLE)]
-        _print_first(map(escape, named), planned.run.json_path)
+        print_problems(dataset.problems, planned.run.json_path)
 
 
 def print_left_out(methods: Mapping[str, str]) -> None:
     """Print why methods of a group name do not take part, by name."""
     for name, reason in methods.items():
         console.print(f"left out {escape(name)}: {escape(reason)}")
+
+
+def print_problems(problems: Iterable[Problem], everything: Path | None = None) -> None:
+    """Print the problems of a dataset: those that cost a pair first, the rest is worth a note only."""
+    _print_first((escape(str(p)) for p in sorted(problems, key=lambda p: p.kind not in UNUSABLE)), everything)
 
 
 def print_failures(failures: Mapping[str, str], table: Path | None = None) -> None:

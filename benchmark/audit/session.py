@@ -12,11 +12,11 @@ from tgfbench.benchmark.audit.plan import AuditRequest, Scenes, plan_audits
 from tgfbench.benchmark.audit.runner import AuditReport, audit
 from tgfbench.benchmark.audit.store import FOLDER, find_audits
 from tgfbench.benchmark.compat import keep_freed_memory
-from tgfbench.benchmark.errors import UsageError, counted, listed
+from tgfbench.benchmark.errors import UsageError, counted
 from tgfbench.benchmark.images import write_atomically, write_text
 from tgfbench.benchmark.plan import MethodRequest, Overwrite
 from tgfbench.benchmark.records import FAILURES
-from tgfbench.benchmark.session import UNUSABLE, console, print_failures, progress_bar
+from tgfbench.benchmark.session import UNUSABLE, console, print_failures, print_left_out, print_problems, progress_bar
 from tgfbench.metrics.audit.prompts import write_prompts
 from tgfbench.metrics.audit.report import groups_of, labels_of, render_csv, render_markdown, title_of
 
@@ -45,14 +45,11 @@ def audit_all(
     """
     if not methods and not controls:
         raise UsageError("planning an audit", found="no method that can run here", hint="tgfbench doctor")
-    for name, reason in left_out.items():
-        console.print(f"left out {escape(name)}: {escape(reason)}")
+    print_left_out(left_out)
     keep_freed_memory()
     audits = plan_audits(methods, request, root, controls=controls)
     problems = audits[0].planned.dataset.problems
-    if problems:
-        named = sorted(problems, key=lambda problem: problem.kind not in UNUSABLE)
-        console.print("  " + escape(listed(map(str, named), separator="\n  ")))
+    print_problems(problems)
     fine = True
     for planned in audits:
         with progress_bar(planned.planned.title) as progress:

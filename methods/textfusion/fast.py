@@ -49,13 +49,16 @@ class FastTextFusion(FastNetwork[TextFusionNetwork]):
         """Return (1, 1, H, W)."""
         unit, last = self.reference.fuse_text_image, _conv(self.reference.patch_unembed1.proj, 0)
         per_channel = last.weight[0].flatten(1).double()
-        to_taps = _to_taps(unit.mlp_vis, per_channel), _to_taps(unit.mlp_ir, per_channel * text.double()[:, None])
+        to_taps = [
+            _to_taps(side, last_of_side).to(visible.dtype)
+            for side, last_of_side in ((unit.mlp_vis, per_channel), (unit.mlp_ir, per_channel * text.double()[:, None]))
+        ]
         streams, bias = self.prepare(visible, infrared)
         height, width = (side - 2 for side in streams[0].image.shape)
         taps = visible.new_empty(9, height, width)
         for start, stop in strips(height, self.rows or (CPU_ROWS if visible.device.type == "cpu" else height)):
             of_visible, of_infrared = (
-                (weight.to(hidden.dtype) @ hidden.t()).view(9, -1, width)
+                (weight @ hidden.t()).view(9, -1, width)
                 for weight, hidden in zip(to_taps, self.hide(streams, bias, start, stop), strict=True)
             )
             torch.add(of_visible, of_infrared, out=taps[:, start:stop])
